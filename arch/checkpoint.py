@@ -1,0 +1,127 @@
+"""Reading and writing checkpoints: .safetensors, or .pth with torch.load(weights_only=True). Nothing executes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+
+# Where trainers put the weights, best first: an averaged copy wins over the raw one.
+CONTAINERS = ("params_ema", "params-ema", "params", "net_g", "state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "net_g.", "netG.")
+PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
+MAX_BYTES = 2 << 30  # the largest variant is 73 MB; a trainer's state with optimiser moments stays below this
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off.
+
+    Raises CheckpointError where the file is missing, of another type, damaged, too large, or holds anything but
+    tensors (pickles that would execute code are refused by torch's weights-only loader).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes; a checkpoint of at most {MAX_BYTES:,} is read.")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".safetensors":
+            loaded: Any = safetensors.torch.load_file(path)
+        elif suffix in PICKLE_SUFFIXES:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            allowed = ", ".join((".safetensors", *PICKLE_SUFFIXES))
+            raise CheckpointError(f"{path}: suffix {suffix or '(none)'} is not a checkpoint's; allowed are {allowed}.")
+    except (
+        safetensors.SafetensorError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not readable as a checkpoint ({reason}).") from error
+    try:
+        return unwrap(loaded)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def unwrap(loaded: object) -> dict[str, Tensor]:
+    """Take known containers and prefixes off a loaded object; what is left maps names to tensors.
+
+    Raises CheckpointError where something else is left.
+    """
+    for _ in range(len(CONTAINERS)):
+        if not isinstance(loaded, Mapping) or not loaded:
+            raise CheckpointError(f"holds {type(loaded).__name__} and no state dict; save model.state_dict().")
+        if all(isinstance(v, Tensor) for v in loaded.values()):
+            break
+        inner = next((loaded[c] for c in CONTAINERS if isinstance(loaded.get(c), Mapping)), None)
+        if inner is None:
+            names = ", ".join(repr(str(k)) for k in list(loaded)[:5])
+            raise CheckpointError(f"no state dict under any of {', '.join(CONTAINERS)}; it holds {names}.")
+        loaded = inner
+    assert isinstance(loaded, Mapping)
+    state: dict[str, Tensor] = {}
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"entry {key!r} is a {type(value).__name__}, not a tensor.")
+        state[key] = value
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(k.startswith(prefix) for k in state):
+                state = {k.removeprefix(prefix): v for k, v in state.items()}
+                stripped = True
+    return state
+
+
+def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Write tensors to `path`, .safetensors or .pth by its suffix, appearing only when complete.
+
+    The bytes depend on the tensors and their names alone (safetensors carries no metadata of ours).
+    Raises CheckpointError for another suffix or a folder that cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".safetensors", ".pth"):
+        raise CheckpointError(f"{path}: suffix {suffix or '(none)'}; a checkpoint is written as .safetensors or .pth.")
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in state_dict.items()}
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise CheckpointError(f"{path}: the folder cannot be written ({error.strerror}).") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if suffix == ".safetensors":
+                file.write(safetensors.torch.save(state))
+            else:
+                torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: not written ({error.strerror}).") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,208 @@
+"""The deployed form: exact algebra that leaves plain convolutions, and nothing that quantisation trips over."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import AetherNetConfig
+from .later import AetherNetLater, fuse_later
+from .layers import ChannelNorm, GatedFFN
+from .network import BLOCK_NORM_EPS, FINAL_NORM_EPS, AetherBlock, AetherNet, ImageTail
+from .tiny import AetherTiny, RepConv3x3
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class FusedGatedFFN(nn.Module):
+    """GatedFFN on (N, dim, H, W): one 1x1 convolution to 2 * hidden channels (gate first), gate, product, fc2."""
+
+    def __init__(self, config: AetherNetConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(config.embed_dim, 2 * config.hidden, 1)
+        self.fc2 = nn.Conv2d(config.hidden, config.embed_dim, 1)
+        self.gate = config.gate
+        if config.gate == "relu":
+            self.register_buffer("relu_gate", torch.empty(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, main = self.fc1(x).chunk(2, dim=1)
+        return self.fc2((F.relu(gate) if self.gate == "relu" else F.gelu(gate)) * main)
+
+
+class FusedAetherBlock(nn.Module):
+    """x + ffn(norm(conv(x))); the norm is an identity where it folded away."""
+
+    def __init__(self, config: AetherNetConfig) -> None:
+        super().__init__()
+        c, k = config.embed_dim, config.lk_kernel
+        self.conv = nn.Conv2d(c, c, k, padding=k // 2, groups=c)
+        layer = config.norm == "layer"
+        self.norm = ChannelNorm(c, BLOCK_NORM_EPS, affine=False) if layer else nn.Identity()
+        self.ffn = FusedGatedFFN(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.ffn(self.norm(self.conv(x)))
+
+
+class FusedAetherNet(ImageTail):
+    """AetherNet after `fuse`: same input, same output (to float32 rounding), only nn.Conv2d carries weights."""
+
+    def __init__(self, config: AetherNetConfig) -> None:
+        if config.fused != "full" or config.deployed_kernel is not None:
+            raise ValueError("FusedAetherNet takes a configuration with fused='full' and no window.")
+        super().__init__(config)
+        self.conv_first = nn.Conv2d(config.in_chans, config.embed_dim, 3, padding=1)
+        self.layers = nn.ModuleList(
+            nn.Sequential(*(FusedAetherBlock(config) for _ in range(depth))) for depth in config.depths
+        )
+        # Its affine stays: a bias before a zero-padded 3x3 convolution does not fold exactly at the borders.
+        layer = config.norm == "layer"
+        self.norm = ChannelNorm(config.embed_dim, FINAL_NORM_EPS, affine=True) if layer else nn.Identity()
+        self.conv_after_body = nn.Conv2d(config.embed_dim, config.embed_dim, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.centre(image)
+        first = self.conv_first(x)
+        y = first
+        for layer in self.layers:
+            y = layer(y)
+        return self.to_image(self.conv_after_body(self.norm(y)) + first, x)
+
+
+@overload
+def fuse(model: AetherNet) -> FusedAetherNet: ...
+@overload
+def fuse(model: Module) -> Module: ...
+@torch.no_grad()
+def fuse(model: nn.Module) -> nn.Module:
+    """The deployed form of a network, as a new module in eval mode; the given one is left as it is.
+
+    Merges the training branches into one convolution, folds norm affines and batch norms into convolutions,
+    merges the two gate projections, and writes LayerNorm without transposes. Outputs agree to 1e-5 in float32
+    (sums are taken in float64). A model that is fused already is copied.
+
+    Raises TypeError for other modules and ValueError where the window has not been annealed to 0.
+    """
+    if isinstance(model, AetherNet):
+        return _fuse_net(model)
+    if isinstance(model, AetherTiny):
+        return _fuse_tiny(model)
+    if isinstance(model, AetherNetLater):
+        return fuse_later(model)
+    if isinstance(model, FusedAetherNet):
+        copy = FusedAetherNet(model.config)
+        copy.load_state_dict(model.state_dict())
+        return copy.to(_like(model)).eval()
+    raise TypeError(f"fuse takes an AetherNet, AetherTiny or AetherNetLater; {type(model).__name__} was given.")
+
+
+def _fuse_net(model: AetherNet) -> FusedAetherNet:
+    config = model.config
+    kernel = config.lk_kernel
+    if config.deployed_kernel is not None:
+        outer = max(float(b.conv.window[1]) for b in _blocks(model))
+        if outer != 0.0:
+            raise ValueError(
+                f"The window's outer factor is still {outer:g}: cropping to {config.deployed_kernel} x "
+                f"{config.deployed_kernel} would change the output. Anneal it to 0 first (model.anneal(0.0))."
+            )
+        kernel = config.deployed_kernel
+    target = dataclasses.replace(config, fused="full", lk_kernel=kernel, deployed_kernel=None)
+    fused = FusedAetherNet(target).to(_like(model)).eval()
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(("layers.", "norm."))}
+    if config.norm == "layer":
+        state["norm.eps"] = torch.tensor(FINAL_NORM_EPS)
+        state["norm.weight"] = model.norm.weight.view(-1, 1, 1)
+        state["norm.bias"] = model.norm.bias.view(-1, 1, 1)
+    for name, block in model.named_modules():
+        if isinstance(block, AetherBlock):
+            state |= {f"{name}.{key}": value for key, value in _fold_block(block).items()}
+    fused.load_state_dict(state)
+    return fused
+
+
+def _fold_block(block: AetherBlock) -> dict[str, Tensor]:
+    kernel, bias = (t.double() for t in block.conv.kernel_and_bias())
+    ffn: GatedFFN = block.ffn
+    fc1 = torch.cat([ffn.fc1_gate.weight, ffn.fc1_main.weight]).double()
+    fc1_bias = torch.cat([ffn.fc1_gate.bias, ffn.fc1_main.bias]).double()
+    out: dict[str, Tensor] = {}
+    if isinstance(block.norm, nn.LayerNorm):
+        # fc1(normalised * w + b) = (fc1 * w)(normalised) + fc1(b)
+        weight, shift = block.norm.weight.double(), block.norm.bias.double()
+        fc1_bias = fc1_bias + fc1 @ shift
+        fc1 = fc1 * weight
+        out["norm.eps"] = torch.tensor(BLOCK_NORM_EPS)
+    else:
+        norm = block.norm
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
+        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        kernel = kernel * gain.view(-1, 1, 1, 1)
+        bias = (bias - norm.running_mean.double()) * gain + norm.bias.double()
+    if ffn.gate == "relu":
+        out["ffn.relu_gate"] = torch.empty(0)
+    out |= {
+        "conv.weight": kernel,
+        "conv.bias": bias,
+        "ffn.fc1.weight": fc1[:, :, None, None],
+        "ffn.fc1.bias": fc1_bias,
+        "ffn.fc2.weight": ffn.fc2.weight[:, :, None, None],
+        "ffn.fc2.bias": ffn.fc2.bias,
+    }
+    return out
+
+
+def _fuse_tiny(model: AetherTiny) -> AetherTiny:
+    fused = AetherTiny(dataclasses.replace(model.config, fused="full", expand=0)).to(_like(model)).eval()
+    if model.config.fused == "full":
+        fused.load_state_dict(model.state_dict())
+        return fused
+    for name, module in model.named_modules():
+        if isinstance(module, RepConv3x3):
+            target = fused.get_submodule(name)
+            assert isinstance(target, nn.Conv2d) and target.bias is not None
+            kernel, bias = module.double().kernel_and_bias()
+            target.weight.copy_(kernel)
+            target.bias.copy_(bias)
+            module.to(_like(fused))
+    return fused
+
+
+@torch.no_grad()
+def shift_floors(model: AetherTiny, floors: Tensor) -> AetherTiny:
+    """Move the activations of a fused AetherTiny down: max(x, floors[i]) in place of ReLU, as a new module.
+
+    max(conv(x) + b, f0) with inputs lowered by d is max(conv(x + d) + b, f0): each bias takes up the shift of its
+    input and of its own output, so the function stays the same away from the image's border. Within
+    `depth` pixels of it the output changes a little, since zero padding now stands for the shifted zero;
+    quantisation-aware training starts from here and makes it up.
+
+    floors: (depth - 1,), each <= 0, in activation units. Raises ValueError for other shapes or unfused models.
+    """
+    if model.config.fused != "full" or floors.shape != model.floors.shape or bool((floors > 0).any()):
+        raise ValueError("shift_floors takes a fused AetherTiny and one floor <= 0 an activation.")
+    shifted = _fuse_tiny(model)
+    convs = [shifted.conv_first, *shifted.blocks, shifted.conv_last]
+    moved = floors.to(model.floors) - model.floors
+    for i, conv in enumerate(convs):
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        if i > 0:
+            conv.bias -= conv.weight.sum((1, 2, 3)) * moved[i - 1]
+        if i < len(moved):
+            conv.bias += moved[i]
+    shifted.floors.copy_(floors)
+    return shifted
+
+
+def _blocks(model: AetherNet) -> list[AetherBlock]:
+    return [m for m in model.modules() if isinstance(m, AetherBlock)]
+
+
+def _like(model: nn.Module) -> Tensor:
+    """A tensor of the model's dtype and device, for nn.Module.to()."""
+    return next(model.parameters())

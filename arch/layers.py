@@ -1,0 +1,157 @@
+"""Building blocks of AetherNet: stochastic depth, the large-kernel convolution, the gated feed-forward net."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Gate = Literal["gelu", "relu"]
+Norm = Literal["layer", "batch"]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth per sample (Huang et al., 2016): drops a whole residual branch with probability `rate`.
+
+    Identity at inference and at rate 0; survivors are scaled by 1 / (1 - rate) so that the expectation stays.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"DropPath rate is {rate}; it must be in [0, 1).")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * (mask / keep)
+
+
+class ReparamLargeKernelConv(nn.Module):
+    """Depthwise `lk_kernel` x `lk_kernel` convolution with a parallel `sk_kernel` branch (Ding et al., RepLKNet, 2022).
+
+    Both branches are linear, so they are merged into one kernel before the convolution, in training too: the
+    result is the same, and one convolution is cheaper than two.
+
+    With `deployed_kernel` < `lk_kernel` a window multiplies the merged kernel: 1 inside the central
+    `deployed_kernel` square and `outer` outside of it. Training takes `outer` from 1 to 0 (`anneal`); at 0 the
+    crop to the central square is exact, and is what the forward pass then uses. The buffer `window` holds
+    (deployed_kernel, outer), so that the option is found from a state dict alone.
+
+    Shapes: (N, dim, H, W) -> (N, dim, H, W), zero padding.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        lk_kernel: int = 11,
+        sk_kernel: int = 3,
+        *,
+        deployed_kernel: int | None = None,
+        fused: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, k in (("lk_kernel", lk_kernel), ("sk_kernel", sk_kernel), ("deployed_kernel", deployed_kernel)):
+            if k is not None and (k < 1 or k % 2 == 0):
+                raise ValueError(f"{name} is {k}; it must be an odd number of at least 1.")
+        if sk_kernel > lk_kernel:
+            raise ValueError(f"sk_kernel {sk_kernel} is larger than lk_kernel {lk_kernel}.")
+        self.dim, self.lk_kernel, self.sk_kernel = dim, lk_kernel, sk_kernel
+        self.deployed_kernel = deployed_kernel
+        self.fused = fused
+        if fused:
+            self.fused_conv = nn.Conv2d(dim, dim, lk_kernel, padding=lk_kernel // 2, groups=dim)
+            return
+        self.lk_conv = nn.Conv2d(dim, dim, lk_kernel, groups=dim, bias=False)
+        self.sk_conv = nn.Conv2d(dim, dim, sk_kernel, groups=dim, bias=False)
+        self.lk_bias = nn.Parameter(torch.zeros(dim))
+        self.sk_bias = nn.Parameter(torch.zeros(dim))
+        if deployed_kernel is not None:
+            if not sk_kernel <= deployed_kernel <= lk_kernel:
+                raise ValueError(
+                    f"deployed_kernel is {deployed_kernel}; it must lie between sk_kernel {sk_kernel} "
+                    f"and lk_kernel {lk_kernel}."
+                )
+            self.register_buffer("window", torch.tensor([float(deployed_kernel), 1.0]))
+
+    def anneal(self, outer: float) -> None:
+        """Set the factor on the taps outside the deployed square: 1 = full kernel, 0 = cropped exactly."""
+        if self.deployed_kernel is None or self.fused:
+            raise ValueError("This convolution has no window: it was built without deployed_kernel, or is fused.")
+        if not 0.0 <= outer <= 1.0:
+            raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
+        self.window[1] = outer
+
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """The one equivalent depthwise kernel (dim, 1, k, k) and its bias (dim,)."""
+        if self.fused:
+            assert self.fused_conv.bias is not None
+            return self.fused_conv.weight, self.fused_conv.bias
+        pad = (self.lk_kernel - self.sk_kernel) // 2
+        kernel = self.lk_conv.weight + F.pad(self.sk_conv.weight, [pad] * 4)
+        if self.deployed_kernel is not None:
+            crop = (self.lk_kernel - self.deployed_kernel) // 2
+            outer = float(self.window[1])
+            inner = kernel[:, :, crop : crop + self.deployed_kernel, crop : crop + self.deployed_kernel]
+            kernel = inner if outer == 0.0 else outer * kernel + (1.0 - outer) * F.pad(inner, [crop] * 4)
+        return kernel, self.lk_bias + self.sk_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            return self.fused_conv(x)
+        kernel, bias = self.kernel_and_bias()
+        return F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=self.dim)
+
+
+class GatedFFN(nn.Module):
+    """Gated feed-forward net over the last dimension: fc2(act(fc1_gate(x)) * fc1_main(x)) (Shazeer, GLU variants, 2020).
+
+    `gate` "gelu" is the public network's erf-GELU; "relu" wakes up faster in training and quantises better, and
+    is marked in the state dict by the empty buffer `relu_gate`.
+
+    Shapes: (..., dim) -> (..., dim).
+    """
+
+    def __init__(self, dim: int, hidden: int, gate: Gate = "gelu", drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.fc1_gate = nn.Linear(dim, hidden)
+        self.fc1_main = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop_rate)
+        self.gate: Gate = gate
+        if gate == "relu":
+            self.register_buffer("relu_gate", torch.empty(0))
+        elif gate != "gelu":
+            raise ValueError(f"gate is {gate!r}; allowed are 'gelu' and 'relu'.")
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = F.relu if self.gate == "relu" else F.gelu
+        return self.drop(self.fc2(self.drop(act(self.fc1_gate(x)) * self.fc1_main(x))))
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of (N, C, H, W), written without transposes.
+
+    Without `affine` the weight and bias have been folded into the next 1x1 convolution. `eps` is a buffer: it
+    belongs to the function, and it tells a fused layer-norm net from one whose norm folded away.
+    """
+
+    eps: Tensor
+
+    def __init__(self, dim: int, eps: float, *, affine: bool) -> None:
+        super().__init__()
+        self.register_buffer("eps", torch.tensor(eps))
+        self.weight = nn.Parameter(torch.ones(dim, 1, 1)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(dim, 1, 1)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(1, keepdim=True)
+        x = x * torch.rsqrt((x * x).mean(1, keepdim=True) + self.eps)
+        return x if self.weight is None else x * self.weight + self.bias
