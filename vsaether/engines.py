@@ -1,0 +1,191 @@
+"""Engines: ONNX files of ours, found by name (``<preset>_<precision>``) or by path, read and checked."""
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from .errors import EngineError
+
+PRECISIONS = ("fp32", "fp16", "int8")
+MAX_BYTES = 512 << 20
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A checked engine: what the filter needs to know of it.
+
+    ``radius`` is the receptive radius in input pixels: no output pixel depends on an input pixel farther away.
+    ``bytes_per_pixel`` is the estimated peak of activation memory per input pixel, from which tiles are chosen.
+    """
+
+    name: str
+    path: Path
+    variant: str
+    scale: int
+    precision: str
+    radius: int
+    bytes_per_pixel: int
+    licence: str
+    model: bytes = field(repr=False, compare=False)
+    """The serialised ONNX model, exactly the bytes which were checked."""
+
+
+def available() -> list[Engine]:
+    """The engines which come with the package, in the presets' order.
+
+    Raises EngineError if the file of one is missing or damaged.
+    """
+    return [_preset_engine(name, entry) for name, entry in _presets().items()]
+
+
+def resolve(engine: str) -> Engine:
+    """Find an engine by its name, or by the path of an ``.onnx`` file.
+
+    Raises EngineError if there is none, or if the file is damaged or not one of ours.
+    """
+    presets = _presets()
+    if engine in presets:
+        return _preset_engine(engine, presets[engine])
+    if engine.endswith(".onnx") or os.sep in engine or (os.altsep and os.altsep in engine):
+        return read(Path(engine))
+    names = ", ".join(presets) or "none are installed"
+    raise EngineError(f"there is no engine {engine!r}; engines: {names}; or give the path of an .onnx file")
+
+
+def read(path: Path) -> Engine:
+    """Read and check an ONNX file of ours.
+
+    Nothing outside the file is opened: external data is refused, as are operators outside the default ONNX domain.
+    Raises EngineError.
+    """
+    return _check(path, _read_bytes(path))
+
+
+def _presets() -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Engine name -> path of its file and its entry in preset.json."""
+    try:
+        import presets
+    except ImportError:
+        return {}
+    found = {}
+    for name in presets.names():
+        files = presets.load(name)["files"]
+        for precision in PRECISIONS:
+            if precision in files:
+                found[f"{name}_{precision}"] = (
+                    presets.DIR / name / files[precision]["file"],
+                    files[precision],
+                )
+    return found
+
+
+def _preset_engine(name: str, entry: tuple[Path, dict[str, Any]]) -> Engine:
+    path, facts = entry
+    model = _read_bytes(path)
+    if hashlib.sha256(model).hexdigest() != facts["sha256"]:
+        raise EngineError(
+            f"the file of engine {name} is damaged (its SHA-256 is not the released one): {path}; reinstall"
+        )
+    engine = _check(path, model)
+    precision = name.rpartition("_")[2]
+    if engine.precision != precision:
+        raise EngineError(f"{path} is {engine.precision} inside, but stands for engine {name}; reinstall")
+    return engine
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise EngineError(f"{path} has {size >> 20} MiB; an engine has at most {MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot read the engine {path}: {error.strerror or error}") from error
+
+
+def _check(path: Path, data: bytes) -> Engine:
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError is not a public name
+        raise EngineError(f"{path} is not an ONNX file: {error}") from error
+    if not model.graph.node:
+        raise EngineError(f"{path} is not an ONNX file, or holds an empty graph")
+    _check_contents(path, model)
+    _check_interface(path, model.graph)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    precision = _text(path, facts, "precision")
+    if precision not in PRECISIONS:
+        raise EngineError(f"{path}: aether_precision is {precision!r}; known are {', '.join(PRECISIONS)}")
+    name = _text(path, facts, "name")
+    return Engine(
+        name=f"{name}_{precision}",
+        path=path,
+        variant=_text(path, facts, "variant"),
+        scale=_number(path, facts, "scale", 1, 16),
+        precision=precision,
+        radius=_number(path, facts, "receptive_radius", 0, 1 << 16),
+        bytes_per_pixel=_number(path, facts, "bytes_per_pixel", 1, 1 << 30),
+        licence=_text(path, facts, "licence"),
+        model=data,
+    )
+
+
+def _text(path: Path, facts: dict[str, str], key: str) -> str:
+    value = facts.get(f"aether_{key}", "")
+    if not value:
+        raise EngineError(
+            f"{path} has no metadata aether_{key}: it is not an AetherNet engine; "
+            "make one from a checkpoint with python -m export.onnx"
+        )
+    return value
+
+
+def _number(path: Path, facts: dict[str, str], key: str, low: int, high: int) -> int:
+    text = _text(path, facts, key)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise EngineError(f"{path}: aether_{key} is {text!r}; it must be a number from {low} to {high}")
+    return math.ceil(value)
+
+
+def _check_contents(path: Path, model: onnx.ModelProto) -> None:
+    foreign = {entry.domain for entry in model.opset_import} - set(DEFAULT_DOMAINS)
+    if foreign or model.functions:
+        names = ", ".join(sorted(foreign)) or "model-local functions"
+        raise EngineError(f"{path} uses operators outside the default ONNX domain: {names}")
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        tensors = [*graph.initializer]
+        for sparse in graph.sparse_initializer:
+            tensors += [sparse.values, sparse.indices]
+        for node in graph.node:
+            if node.domain not in DEFAULT_DOMAINS:
+                raise EngineError(f"{path} uses operators outside the default ONNX domain: {node.domain}")
+            for attribute in node.attribute:
+                tensors += [attribute.t, *attribute.tensors]
+                graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+            raise EngineError(f"{path} keeps weights in another file; an engine is one file")
+
+
+def _check_interface(path: Path, graph: onnx.GraphProto) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    for kind, values, name in (("input", inputs, "input"), ("output", graph.output, "output")):
+        if [value.name for value in values] != [name]:
+            given = ", ".join(value.name for value in values) or "none"
+            raise EngineError(f'{path} must have one {kind} named "{name}"; it has {given}')
+        tensor = values[0].type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value != 3:
+            raise EngineError(f"{path}: the {kind} must be float32 of shape (N, 3, H, W)")

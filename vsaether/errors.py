@@ -1,0 +1,23 @@
+"""The errors of vsaether. All are vapoursynth.Error, so a script needs to catch only that."""
+
+import vapoursynth as vs
+
+
+class AetherError(vs.Error):
+    """Base of vsaether's errors: a plain sentence with what was given, what is allowed and what to do."""
+
+
+class EngineError(AetherError):
+    """An engine is unknown, unreadable or not one of ours."""
+
+
+class BackendError(AetherError):
+    """A backend is unknown, or cannot run on this machine."""
+
+
+class ClipError(AetherError):
+    """The clip, or its colour tags, cannot be processed as they are."""
+
+
+class ArgumentError(AetherError):
+    """An argument is outside what is allowed."""

@@ -1,0 +1,139 @@
+"""The filter."""
+
+from collections.abc import Sequence
+
+import vapoursynth as vs
+
+from . import alpha, backends, colour, engines, fields, tiling
+from .errors import AetherError, ArgumentError, ClipError
+
+FILTER = "aether.Upscale"
+
+
+def upscale(
+    clip: vs.VideoNode,
+    engine: str = "small_2x_int8",
+    *,
+    backend: str = "auto",
+    tile: int | Sequence[int] | None = None,
+    overlap: int | Sequence[int] | None = None,
+    num_streams: int = 1,
+    device_id: int = 0,
+    matrix: int | None = None,
+    range: int | None = None,
+    dither: str = "ordered",
+) -> vs.VideoNode:
+    """Upscale a clip with an AetherNet engine. ``core.aether.Upscale`` is the same filter.
+
+    Any constant clip goes: GRAY, YUV or RGB of 8 to 16 bit integer, half or float. The result has the same format at
+    the engine's scale times the size, the same number of frames, and the same frame properties; colour, alpha
+    (``_Alpha``) and interlacing (``_FieldBased``, by frame 0) are those of the source. See vsaether.colour for what is
+    guessed of untagged clips. Colours are clamped to [0, 1] in RGB before they reach the engine.
+
+    Args:
+        clip: the clip.
+        engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours.
+        backend: "auto" (the first that can run here), "ov" (OpenVINO) or "ort" (ONNX Runtime).
+        tile: tile size in pixels of the source, one number or horizontal and vertical; default: the whole frame where
+            memory allows, else tiles which do.
+        overlap: pixels of the source which a tile shares with its neighbour on each side; default: as many as the
+            engine sees, so that no seam can show. Less is faster, and not seamless.
+        num_streams: inferences at the same time, each with memory of its own.
+        device_id: the device of the backend; CPUs have only number 0.
+        matrix: matrix of a YUV clip (number as in H.273) where its ``_Matrix`` is wrong.
+        range: 0 limited or 1 full, where the clip's ``_Range`` is wrong.
+        dither: "none", "ordered", "random" or "error_diffusion", for integer results.
+
+    Raises:
+        vapoursynth.Error: the clip or an argument is not allowed, or the engine or backend cannot be used; it says
+            which, and what to do.
+    """
+    try:
+        return _upscale(clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither)
+    except vs.Error as error:
+        kind = type(error) if isinstance(error, AetherError) else AetherError
+        raise kind(f"{FILTER}: {error}") from error
+
+
+def _upscale(
+    clip: vs.VideoNode,
+    engine_name: str,
+    backend_name: str,
+    tile: int | Sequence[int] | None,
+    overlap: int | Sequence[int] | None,
+    num_streams: int,
+    device_id: int,
+    matrix: int | None,
+    range: int | None,
+    dither: str,
+) -> vs.VideoNode:
+    _check_clip(clip)
+    if dither not in colour.DITHERS:
+        raise ArgumentError(f"dither is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
+    tile = _pair("tile", tile, 1)
+    overlap = _pair("overlap", overlap, 0)
+    backend = backends.create(backend_name, num_streams=num_streams, device_id=device_id)
+    engine = engines.resolve(engine_name)
+
+    with clip.get_frame(0) as frame:
+        props = dict(frame.props)
+    source = colour.describe(clip, props, matrix, range)
+    interlaced = fields.order(props) != fields.PROGRESSIVE
+    if interlaced and clip.height % 2:
+        raise ClipError(
+            f"frame 0 is flagged as interlaced, but the height {clip.height} is odd; crop a line, or use "
+            "std.SetFieldBased(0) if the clip is progressive"
+        )
+    field_height = clip.height // 2 if interlaced else clip.height
+    tiles = tiling.plan(
+        clip.width,
+        field_height,
+        radius=engine.radius,
+        bytes_per_pixel=engine.bytes_per_pixel * num_streams,
+        tile=tile,
+        overlap=overlap,
+    )
+
+    def infer(rgb: vs.VideoNode) -> vs.VideoNode:
+        return tiling.run(rgb, tiles, engine.scale, lambda part: backend.run(part, engine))
+
+    def picture(rgb: vs.VideoNode) -> vs.VideoNode:
+        return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)
+
+    rgb = colour.to_rgb(clip, source)
+    opacity = None
+    if alpha.PROPERTY in props:
+        rgb, opacity = alpha.run(clip, rgb, dither, picture)
+    else:
+        rgb = picture(rgb)
+    result = colour.from_rgb(rgb, source, dither)
+    if interlaced:
+        result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
+    return result.std.ClipToProp(opacity, alpha.PROPERTY) if opacity else result
+
+
+def _check_clip(clip: vs.VideoNode) -> None:
+    if clip.format.color_family == vs.UNDEFINED or not clip.width or not clip.height:
+        raise ClipError(
+            "the clip's format or size varies; make it constant, with resize, or split it with std.Trim"
+        )
+    if clip.format.color_family not in (vs.GRAY, vs.YUV, vs.RGB):
+        raise ClipError(
+            f"the format {clip.format.name} is not supported; convert it to GRAY, YUV or RGB with resize"
+        )
+    if clip.format.sample_type == vs.INTEGER and clip.format.bits_per_sample > 16:
+        raise ClipError(
+            f"{clip.format.name} has more than 16 bits a sample; convert it to 16 bits or to float"
+        )
+
+
+def _pair(name: str, value: int | Sequence[int] | None, least: int) -> tuple[int, int] | None:
+    """(horizontal, vertical) of an argument which is one number or two."""
+    if value is None:
+        return None
+    numbers = [value] if isinstance(value, int) else list(value)
+    if len(numbers) not in (1, 2) or any(number < least for number in numbers):
+        raise ArgumentError(
+            f"{name} is {value}; it must be one number or two (horizontal, vertical) of at least {least}"
+        )
+    return numbers[0], numbers[-1]

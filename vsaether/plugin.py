@@ -1,0 +1,32 @@
+"""The Python side of the native plugin (native/aether.c)."""
+
+import os
+from typing import Any
+
+import vapoursynth as vs
+
+
+def offer() -> None:
+    """Give the native function the handler of the call which it is in. Only it may call this."""
+    vs.core.aether.SetHandler(handle)
+
+
+def handle(clip: vs.VideoNode, **arguments: Any) -> vs.VideoNode | str:
+    """Answer a call of ``core.aether.Upscale``: the clip, or one plain line that says why there is none.
+
+    (An exception which left this function would reach the script as a traceback.)
+    """
+    from .filter import FILTER, upscale
+
+    arguments = {
+        key: os.fsdecode(value) if isinstance(value, bytes) else value for key, value in arguments.items()
+    }
+    try:
+        return upscale(clip, **arguments)
+    except vs.Error as error:
+        return str(error)
+    except Exception as error:
+        import traceback
+
+        vs.core.log_message(vs.MESSAGE_TYPE_WARNING, traceback.format_exc())
+        return f"{FILTER}: internal error: {type(error).__name__}: {error}"
