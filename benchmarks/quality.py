@@ -1,0 +1,95 @@
+"""Y-PSNR and Y-SSIM of engines on folders of HR images, as the papers measure them.
+
+    python -m benchmarks.quality --images Set5 [--images Set14 ...] [--json OUT] MODEL...
+
+MODEL is an engine name (tiny_2x_int8), an ONNX file or a checkpoint. LR images are MATLAB-compatible bicubic,
+rounded to 8 bit; the output is rounded to 8 bit; Y is BT.601 limited range; `scale` pixels are shaved.
+ONNX files run on OpenVINO in float32 arithmetic (int8 where the file is int8).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.metrics import imresize, modcrop, psnr_y, ssim_y, to_uint8
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def network(model: str) -> tuple[Network, int]:
+    """A callable (1, 3, H, W) -> (1, 3, s*H, s*W) and its scale."""
+    path = Path(model)
+    if path.suffix in (".safetensors", ".pth"):
+        import torch
+
+        import arch
+
+        net = arch.load(path)
+
+        def run_torch(x: NDArray[np.float32]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return net(torch.from_numpy(x)).numpy()
+
+        return run_torch, int(net.scale)  # type: ignore[arg-type]
+    import openvino
+
+    from vsaether import engines
+
+    engine = engines.resolve(model)
+    core = openvino.Core()
+    compiled = core.compile_model(str(engine.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run_openvino(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return compiled(x)[0]
+
+    return run_openvino, engine.scale
+
+
+def measure(run: Network | None, scale: int, folder: Path) -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM over a folder; `run` None is bicubic."""
+    psnr, ssim = [], []
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp", ".webp"))
+    if not files:
+        raise SystemExit(f"{folder}: no images.")
+    for file in files:
+        hr = modcrop(np.asarray(Image.open(file).convert("RGB")), scale)
+        lr = imresize(hr, 1 / scale)
+        if run is None:
+            sr = imresize(lr, scale)
+        else:
+            x = np.ascontiguousarray(np.asarray(lr, np.float32).transpose(2, 0, 1)[None] / np.float32(255))
+            sr = to_uint8(run(x)[0].transpose(1, 2, 0).clip(0, 1) * 255.0)
+        psnr.append(psnr_y(sr, hr, scale))
+        ssim.append(ssim_y(sr, hr, scale))
+    return {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim)), "images": len(files)}
+
+
+def main() -> int:
+    """Print a table; write it as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--images", type=Path, action="append", required=True)
+    parser.add_argument("--scale", type=int, default=2, help="of the bicubic row")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for model in ("bicubic", *args.models):
+        run, scale = (None, args.scale) if model == "bicubic" else network(model)
+        rows[model] = {folder.name: measure(run, scale, folder) for folder in args.images}
+        cells = "  ".join(f"{name} {m['psnr']:.2f}/{m['ssim']:.4f}" for name, m in rows[model].items())
+        print(f"{model:48} {cells}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

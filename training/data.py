@@ -1,0 +1,120 @@
+"""Training data: images decoded once into memory as uint8; crops and LR made on the fly, a pure function of the step."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class DataError(ValueError):
+    """The training data is missing or unusable; the message says what was given and what is needed."""
+
+
+def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
+    """Every image under `root` (image files, and .tar files of them) as (H, W, 3) uint8, in name order.
+
+    Images that cannot be decoded or whose shorter side is under `minimum` are left out; the second list says
+    which and why. Raises DataError where nothing is left.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder of training images.")
+    images: list[np.ndarray] = []
+    skipped: list[str] = []
+    for name, file in _files(root):
+        try:
+            with Image.open(file) as image:
+                pixels = np.array(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        if min(pixels.shape[:2]) < minimum:
+            skipped.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than a crop of {minimum}")
+            continue
+        images.append(pixels)
+    if not images:
+        raise DataError(f"{root}: no usable image (.tar shards or {', '.join(SUFFIXES)}); {len(skipped)} were skipped.")
+    return images, skipped
+
+
+def _files(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
+    for path in sorted(root.rglob("*")):
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
+                    if member.name.lower().endswith(SUFFIXES):
+                        file = tar.extractfile(member)
+                        assert file is not None
+                        yield f"{path.name}/{member.name}", io.BytesIO(file.read())
+        elif path.suffix.lower() in SUFFIXES:
+            yield str(path.relative_to(root)), path
+
+
+def cubic_matrix(size: int, scale: int) -> Tensor:
+    """(size / scale, size) matrix of antialiased bicubic downscaling (a = -0.5, symmetric borders), as MATLAB's.
+
+    `size` must be a multiple of `scale`.
+    """
+    out = size // scale
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5
+    taps = torch.arange(-2 * scale, 2 * scale + 1)
+    index = centre.floor().long()[:, None] + taps
+    x = ((centre[:, None] - index) / scale).abs()
+    weight = torch.where(
+        x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
+    )
+    weight /= weight.sum(1, keepdim=True)
+    index = torch.where(index < 0, -1 - index, index)
+    index = torch.where(index >= size, 2 * size - 1 - index, index)
+    return torch.zeros(out, size, dtype=torch.float64).scatter_add_(1, index, weight).float()
+
+
+class Batches:
+    """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
+
+    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p), LR rounded to 8 bit as the
+    benchmarks' images are. Crops are drawn in proportion to image area, then flipped and transposed at random.
+    A share `flat` of them is one constant colour: a flat picture must stay flat, and no photo teaches that.
+    """
+
+    def __init__(
+        self, images: list[np.ndarray], *, scale: int, patch: int, batch: int, seed: int, flat: float, device: str
+    ) -> None:
+        self.images = [torch.from_numpy(i).to(device) for i in images]
+        area = np.array([i.shape[0] * i.shape[1] for i in images], dtype=np.float64)
+        self.share = area / area.sum()
+        self.scale, self.patch, self.size, self.seed, self.flat = scale, patch, batch, seed, flat
+        self.device = device
+        self.shrink = cubic_matrix(patch * scale, scale).to(device)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step, on the device."""
+        rng = np.random.default_rng((self.seed, step))
+        side = self.patch * self.scale
+        crops = []
+        for index in rng.choice(len(self.images), size=self.size, p=self.share):
+            image = self.images[index]
+            y = rng.integers(0, image.shape[0] - side + 1)
+            x = rng.integers(0, image.shape[1] - side + 1)
+            crop = image[y : y + side, x : x + side]
+            flips = [axis for axis in (0, 1) if rng.random() < 0.5]
+            crop = crop.flip(flips) if flips else crop
+            crop = crop.transpose(0, 1) if rng.random() < 0.5 else crop
+            if rng.random() < self.flat:
+                colour = torch.from_numpy(rng.integers(0, 256, 3, dtype=np.uint8)).to(self.device)
+                if rng.random() < 0.3:  # grey, black and white included
+                    colour = colour[:1].expand(3)
+                crop = colour.expand(side, side, 3)
+            crops.append(crop)
+        hr = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255)
+        lr = self.shrink @ hr @ self.shrink.T
+        lr = lr.mul_(255).round_().clamp_(0, 255).div_(255)
+        return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,301 @@
+"""Train one model: python -m training.train CONFIG.toml --data DIR --out DIR [--stage float|qat] [--max-minutes N]
+
+One file from top to bottom, the same on two CPU cores and on one GPU. The float stage trains the network with
+its re-parameterised branches; the qat stage fuses the float result, fake-quantises the fused graph and
+fine-tunes it with the float network as teacher. State is saved every `save_every` steps in files of a few MB,
+under a name that appears only when complete; run the same command again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import math
+import os
+import shutil
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import arch
+from export.metrics import psnr_y
+from training.data import Batches, DataError, cubic_matrix, read_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Schedule of one stage. lr follows linear warm-up and a cosine to lr * final_lr."""
+
+    steps: int
+    lr: float
+    batch: int = 16
+    patch: int = 48  # LR pixels
+    warmup: int = 200
+    final_lr: float = 0.01
+    ema: float = 0.999
+    fft_weight: float = 0.05  # weight of the L1 distance between spectra, beside L1
+    anneal: tuple[float, float] = (0.0, 0.0)  # shares of the steps between which the window goes from 1 to 0
+    float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends
+    freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
+    calibration_batches: int = 16  # qat
+    save_every: int = 500
+    seed: int = 0
+    flat: float = 0.02  # share of crops of one constant colour
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
+    parser.add_argument("--val", type=Path, help="folder of validation images (HR)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the state, curves and checkpoints")
+    parser.add_argument("--stage", choices=("float", "qat"), default="float")
+    parser.add_argument("--max-minutes", type=float, default=math.inf)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        train(args)
+    except (DataError, TrainingError, arch.CheckpointError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; the message says why, and which state is still good."""
+
+
+def build_model(config: dict, stage: str, out: Path) -> nn.Module:
+    """A fresh network (float), or the fused, shifted and fake-quantised float result (qat)."""
+    factory = getattr(arch, config["variant"])
+    if stage == "float":
+        torch.manual_seed(config.get("seed", 0))
+        return factory(**config["model"])
+    from export import quantize as q
+
+    path = out / "notfused.safetensors"
+    return q.prepare(arch.fuse(arch.load(path)))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run or resume one stage until its steps or the time are used up."""
+    started = time.monotonic()
+    config = tomllib.loads(args.config.read_text())
+    stage = Stage(**{k: tuple(v) if isinstance(v, list) else v for k, v in config[args.stage].items()})
+    device, qat = args.device, args.stage == "qat"
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    model = build_model(config, args.stage, args.out).to(device, memory_format=torch.channels_last)
+    scale = model.scale
+    images, skipped = read_images(args.data, stage.patch * scale)
+    for line in skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    print(f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped", flush=True)
+    data = Batches(
+        images, scale=scale, patch=stage.patch, batch=stage.batch, seed=stage.seed, flat=stage.flat, device=device
+    )
+    validation = validation_set(args.val, scale) if args.val else []
+    teacher = arch.fuse(arch.load(args.out / "notfused.safetensors")).to(device) if qat else None
+
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    step = load_state(args.out / f"state_{args.stage}", config, args.stage, model, ema, optimizer)
+    if qat and step == 0:
+        from export import quantize as q
+        q.calibrate(model, (data.batch(1_000_000_000 + i)[0] for i in range(stage.calibration_batches)))
+        ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    clock, seen = time.monotonic(), 0
+    losses: list[Tensor] = []
+    while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
+        done = step / stage.steps
+        if stage.anneal[1] > 0.0 or getattr(model.config, "deployed_kernel", None):
+            low, high = stage.anneal
+            model.anneal(min(1.0, max(0.0, (high - done) / max(high - low, 1e-9))))
+        if qat and done >= stage.freeze_ranges:
+            from export import quantize as q
+            q.freeze_ranges(model)
+        warm = min(1.0, (step + 1) / stage.warmup)
+        cosine = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = stage.lr * warm * cosine
+
+        lr, hr = data.batch(step)
+        model.train()
+        # bf16 rounding is noise that the last, finest steps should not have
+        half = not qat and done < stage.float32_from
+        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
+            sr = model(lr)
+        loss = distance(sr.float(), hr, stage.fft_weight)
+        if teacher is not None:
+            with torch.no_grad():
+                target = teacher(lr)
+            loss = loss + F.l1_loss(sr, target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not math.isfinite(float(norm)):
+            raise TrainingError(f"step {step}: the gradient is not finite; the last saved state is still good.")
+        optimizer.step()
+        step += 1
+        losses.append(loss.detach())
+        seen += 1
+        average(ema, model, min(stage.ema, (step + 1) / (step + 10)))
+
+        if step % stage.save_every == 0 or step == stage.steps:
+            mean = float(torch.stack(losses).mean())
+            save_state(args.out / f"state_{args.stage}", config, args.stage, step, model, ema, optimizer)
+            psnr = validate(model, ema, validation, device)
+            seconds = (time.monotonic() - clock) / seen
+            log(args.out / f"curve_{args.stage}.csv", step, mean, psnr, seconds)
+            losses, clock, seen = [], time.monotonic(), 0
+
+    save_state(args.out / f"state_{args.stage}", config, args.stage, step, model, ema, optimizer)
+    name = "qat.safetensors" if qat else "notfused.safetensors"
+    arch.write_checkpoint(ema, args.out / name)
+    print(f"{args.out / name}: step {step} of {stage.steps}", flush=True)
+
+
+def distance(sr: Tensor, hr: Tensor, fft_weight: float) -> Tensor:
+    """L1 plus `fft_weight` times the L1 distance of the orthonormal spectra (Cho et al., MIMO-UNet, 2021)."""
+    loss = F.l1_loss(sr, hr)
+    if fft_weight:
+        spectrum = torch.view_as_real(torch.fft.rfft2(sr - hr, norm="ortho"))
+        loss = loss + fft_weight * spectrum.abs().mean()
+    return loss
+
+
+@torch.no_grad()
+def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Exponential moving average of weights and batch-norm statistics; other buffers are copied."""
+    parameters = {k for k, _ in model.named_parameters()}
+    for key, value in model.state_dict().items():
+        if key in parameters or ".running_" in key:
+            ema[key].lerp_(value, 1 - decay)
+        else:
+            ema[key].copy_(value)
+
+
+def validation_set(root: Path, scale: int, crop: int = 256, most: int = 16) -> list[tuple[Tensor, np.ndarray]]:
+    """(LR tensor, HR uint8) pairs of centre crops."""
+    images, _ = read_images(root, crop)
+    pairs = []
+    shrink = cubic_matrix(crop, scale)
+    for image in images[:: max(1, len(images) // most)][:most]:
+        y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
+        hr = image[y : y + crop, x : x + crop]
+        t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()
+        pairs.append(((shrink @ t @ shrink.T).round().clamp(0, 255).div(255)[None], hr))
+    return pairs
+
+
+@torch.no_grad()
+def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[tuple[Tensor, np.ndarray]], device: str) -> float:
+    """Mean Y-PSNR of the averaged weights, in dB; nan without validation images."""
+    if not pairs:
+        return math.nan
+    current = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(ema)
+    model.eval()
+    total = 0.0
+    for lr, hr in pairs:
+        sr = model(lr.to(device, memory_format=torch.channels_last))
+        pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+        total += psnr_y(pixels, hr, model.scale)
+    model.load_state_dict(current)
+    model.train()
+    return total / len(pairs)
+
+
+def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None:
+    """One line to the terminal and to the curve."""
+    print(f"step {step}: loss {loss:.5f}, validation {psnr:.3f} dB, {seconds:.3f} s/step", flush=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "loss", "psnr_y", "seconds_per_step"])
+        writer.writerow([step, f"{loss:.6f}", f"{psnr:.4f}", f"{seconds:.4f}"])
+
+
+def save_state(
+    folder: Path,
+    config: dict,
+    stage: str,
+    step: int,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the whole state beside the old one, then swap: a kill at any moment leaves a complete state."""
+    new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    names = [name for name, _ in model.named_parameters()]
+    moments = [optimizer.state[p] for p in model.parameters()]
+    parts: dict[str, dict[str, Tensor]] = {"model": dict(model.state_dict()), "ema": ema}
+    for key in ("exp_avg", "exp_avg_sq"):
+        parts[key] = {n: m[key] for n, m in zip(names, moments, strict=True) if key in m}
+    for part, tensors in parts.items():
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / f"{part}.safetensors")
+    (new / "state.json").write_text(json.dumps({"step": step, "stage": stage, "config": config}, indent=1))
+    for path in [*new.iterdir(), new]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(
+    folder: Path,
+    config: dict,
+    stage: str,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """Resume from `folder` where there is a state, and return its step; 0 where there is none.
+
+    Raises TrainingError where the state belongs to another model, rather than start from scratch over it.
+    """
+    if not folder.exists() and folder.with_suffix(".old").exists():
+        folder = folder.with_suffix(".old")  # killed between the two renames
+    if not folder.exists():
+        return 0
+    saved = json.loads((folder / "state.json").read_text())
+    if saved["config"].get("model") != config.get("model") or saved["config"]["variant"] != config["variant"]:
+        raise TrainingError(f"{folder} is the state of another model; give another --out, or its own config.")
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    for key, value in load_file(folder / "ema.safetensors").items():
+        ema[key].copy_(value)
+    moments = {key: load_file(folder / f"{key}.safetensors") for key in ("exp_avg", "exp_avg_sq")}
+    for name, parameter in model.named_parameters():
+        if name in moments["exp_avg"]:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(saved["step"])),
+                "exp_avg": moments["exp_avg"][name].to(parameter),
+                "exp_avg_sq": moments["exp_avg_sq"][name].to(parameter),
+            }
+    print(f"resumed at step {saved['step']}", flush=True)
+    return int(saved["step"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
