@@ -1,7 +1,7 @@
 """AetherNet: the network, its checkpoints and its fused form.
 
-    model = arch.load("aether_small_2x.safetensors")   # any known layout, .pth too
-    fused = arch.fuse(model)                           # deployed form, same output
+model = arch.load("aether_small_2x.safetensors")   # any known layout, .pth too
+fused = arch.fuse(model)                           # deployed form, same output
 """
 
 from .checkpoint import read_checkpoint, write_checkpoint

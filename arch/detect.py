@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from . import keys
 from .checkpoint import read_checkpoint
 from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
 from .errors import CheckpointError
 
+LATER_VERSION = (3, 1, 1)
 QUANTIZER_KEY = re.compile(r"\.?_?(?:input|weight|output)_quantizer\.")
 
 
@@ -43,7 +45,7 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
             f"Its first keys are {', '.join(list(state)[:4]) or '(none)'}."
         )
     if any(k.startswith("stages.") for k in state):
-        config: Config = _inspect_later(state)
+        config: Config = inspect_later(state)
     elif any(k.startswith("layers.") for k in state):
         config = _inspect_net(state)
     elif any(k.startswith("blocks.") for k in state):
@@ -60,8 +62,6 @@ def load(path: str | Path, *, img_range: float = 1.0) -> nn.Module:
     img_range: only for networks that were trained with another one than 1.0 (it is not in checkpoints).
     Raises CheckpointError as `read_checkpoint` and `inspect` do.
     """
-    import dataclasses
-
     state, _ = split_ranges(read_checkpoint(path))
     try:
         config = inspect(state)
@@ -74,81 +74,35 @@ def load(path: str | Path, *, img_range: float = 1.0) -> nn.Module:
     return model.float().eval()
 
 
-def _shape(state: Mapping[str, Tensor], key: str, ndim: int = 4) -> tuple[int, ...]:
-    if key not in state:
-        raise CheckpointError(f"truncated or mixed AetherNet checkpoint: {key} is missing.")
-    shape = tuple(state[key].shape)
-    if len(shape) != ndim:
-        raise CheckpointError(f"{key} has shape {shape}; {ndim} dimensions were expected.")
-    return shape
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many consecutive indices stand right behind `prefix`, which must start at 0 and have no gap."""
-    found = {int(m[1]) for k in state if (m := re.match(re.escape(prefix) + r"(\d+)\.", k))}
-    missing = set(range(max(found, default=-1) + 1)) - found
-    if not found or missing:
-        raise CheckpointError(f"truncated AetherNet checkpoint: {prefix}{min(missing, default=0)}.* is missing.")
-    return len(found)
-
-
-def _depths(state: Mapping[str, Tensor], prefix: str) -> tuple[int, ...]:
-    return tuple(_count(state, f"{prefix}{g}.") for g in range(_count(state, prefix)))
-
-
-def _branches(state: Mapping[str, Tensor], prefix: str) -> bool:
-    """Whether the large kernels are fused; a dict with both forms is refused."""
-    fused = [k for k in state if k.startswith(prefix) and k.endswith(".conv.fused_conv.weight")]
-    unfused = [k for k in state if k.startswith(prefix) and k.endswith(".conv.lk_conv.weight")]
-    if fused and unfused:
-        raise CheckpointError(f"mixed AetherNet checkpoint: {fused[0]} is fused and {unfused[0]} is not.")
-    return bool(fused)
-
-
-def _integer_root(value: int, what: str) -> int:
-    root = math.isqrt(value)
-    if root * root != value:
-        raise CheckpointError(f"{what}: {value} output channels per image channel are no square of a scale.")
-    return root
-
-
 def _inspect_net(state: Mapping[str, Tensor]) -> AetherNetConfig:
-    embed_dim, in_chans, _, _ = _shape(state, "conv_first.weight")
-    depths = _depths(state, "layers.")
+    embed_dim, in_chans, _, _ = keys.shape_of(state, "conv_first.weight")
+    depths = keys.depths(state, "layers.")
     first = "layers.0.0."
-    last = _shape(state, "conv_last.weight")
-    full = any(k.endswith(".ffn.fc1.weight") for k in state)
-    if full and any(k.endswith(".ffn.fc1_gate.weight") for k in state):
-        raise CheckpointError("mixed AetherNet checkpoint: it holds both ffn.fc1 (fused) and ffn.fc1_gate keys.")
-    if full:
-        hidden = _shape(state, first + "ffn.fc1.weight")[0] // 2
-        lk = _shape(state, first + "conv.weight")[-1]
-        sk = min(3, lk)
+    last = keys.shape_of(state, "conv_last.weight")
+    fused = keys.fused_form(state, "layers.")
+    if fused == "full":
+        hidden = keys.shape_of(state, first + "ffn.fc1.weight")[0] // 2
+        lk = keys.shape_of(state, first + "conv.weight")[-1]
         norm = "layer" if first + "norm.eps" in state else "batch"
-        kernel_fused = True
     else:
-        hidden = _shape(state, first + "ffn.fc1_gate.weight", 2)[0]
-        kernel_fused = _branches(state, "layers.")
-        name = first + ("conv.fused_conv.weight" if kernel_fused else "conv.lk_conv.weight")
-        lk = _shape(state, name)[-1]
-        # The small kernel of a fused dict is unknowable, and irrelevant.
-        sk = min(3, lk) if kernel_fused else _shape(state, first + "conv.sk_conv.weight")[-1]
+        hidden = keys.shape_of(state, first + "ffn.fc1_gate.weight", 2)[0]
+        conv = "fused_conv" if fused == "kernel" else "lk_conv"
+        lk = keys.shape_of(state, f"{first}conv.{conv}.weight")[-1]
         norm = "batch" if first + "norm.running_mean" in state else "layer"
+    # The small kernel of a fused dict is unknowable, and irrelevant.
+    sk = keys.shape_of(state, first + "conv.sk_conv.weight")[-1] if fused == "none" else min(3, lk)
     direct = "conv_before_upsample.0.weight" not in state
     if direct:
         if last[0] % in_chans:
             raise CheckpointError(f"conv_last has {last[0]} output channels, no multiple of {in_chans}.")
-        scale = _integer_root(last[0] // in_chans, "conv_last")
+        scale = keys.integer_root(last[0] // in_chans, "conv_last")
     else:
         scale = 1
         for key in sorted(k for k in state if re.fullmatch(r"upsample\.\d+\.weight", k)):
-            out, inner, _, _ = _shape(state, key)
-            scale *= _integer_root(out // max(inner, 1), key)
+            out, inner, _, _ = keys.shape_of(state, key)
+            scale *= keys.integer_root(out // max(inner, 1), key)
         if last[0] != in_chans:
             raise CheckpointError(f"conv_last gives {last[0]} channels and conv_first takes {in_chans}.")
-    deployed = None
-    if not kernel_fused and first + "conv.window" in state:
-        deployed = int(state[first + "conv.window"][0])
     return AetherNetConfig(
         embed_dim=embed_dim,
         depths=depths,
@@ -159,37 +113,93 @@ def _inspect_net(state: Mapping[str, Tensor]) -> AetherNetConfig:
         in_chans=in_chans,
         norm=norm,
         gate="relu" if first + "ffn.relu_gate" in state else "gelu",
-        deployed_kernel=deployed,
+        deployed_kernel=_deployed_kernel(state, first + "conv.window") if fused == "none" else None,
         image_residual="image_residual" in state,
         tail="direct" if direct else "conv",
-        fused="full" if full else "kernel" if kernel_fused else "none",
+        fused=fused,
     )
 
 
 def _inspect_tiny(state: Mapping[str, Tensor]) -> AetherTinyConfig:
-    depth = _count(state, "blocks.") + 2
+    depth = keys.count(state, "blocks.") + 2
     fused = "conv_first.weight" in state
     if fused and any(k.endswith(".expand.weight") for k in state):
         raise CheckpointError("mixed AetherNet checkpoint: conv_first is fused and other convolutions are not.")
     infix = "" if fused else ".conv"
-    embed_dim, in_chans, _, _ = _shape(state, f"conv_first{infix}.weight")
-    out = _shape(state, f"conv_last{infix}.weight")[0]
+    embed_dim, in_chans, _, _ = keys.shape_of(state, f"conv_first{infix}.weight")
+    out = keys.shape_of(state, f"conv_last{infix}.weight")[0]
     if out % in_chans:
         raise CheckpointError(f"conv_last has {out} output channels, no multiple of {in_chans}.")
     return AetherTinyConfig(
         embed_dim=embed_dim,
         depth=depth,
-        expand=0 if fused else _shape(state, "blocks.0.expand.weight")[0] // embed_dim,
-        scale=_integer_root(out // in_chans, "conv_last"),
+        expand=0 if fused else keys.shape_of(state, "blocks.0.expand.weight")[0] // embed_dim,
+        scale=keys.integer_root(out // in_chans, "conv_last"),
         in_chans=in_chans,
         fused="full" if fused else "none",
     )
 
 
-def _inspect_later(state: Mapping[str, Tensor]) -> AetherNetLaterConfig:
-    from .later import inspect_later
+def inspect_later(state: Mapping[str, Tensor]) -> AetherNetLaterConfig:
+    """The configuration of a `stages.*` state dict; `arch.inspect` completes the check.
 
-    return inspect_later(state)
+    Raises CheckpointError for mixed or truncated dicts, and for other versions of the public code, which share
+    the keys but not the forward pass.
+    """
+    if "model_version" in state:
+        version = tuple(int(v) for v in state["model_version"].flatten().tolist())
+        if version != LATER_VERSION:
+            raise CheckpointError(
+                f"this checkpoint is of version {'.'.join(map(str, version))} of the public code, whose forward "
+                "pass is another one; of the stages.* layout, version 3.1.1 is supported."
+            )
+    embed_dim, in_chans, _, _ = keys.shape_of(state, "conv_first.weight")
+    fused = keys.fused_form(state, "stages.")
+    first = "stages.0.0."
+    if fused == "full":
+        hidden = keys.shape_of(state, first + "ffn.fc1.weight")[0] // 2
+        lk = keys.shape_of(state, first + "conv.weight")[-1]
+        layer = first + "norm.eps" in state
+    else:
+        hidden = keys.shape_of(state, first + "ffn.conv_gate.weight")[0]
+        conv = "fused_conv" if fused == "kernel" else "lk_conv"
+        lk = keys.shape_of(state, f"{first}conv.{conv}.weight")[-1]
+        layer = first + "norm.weight" in state and state[first + "norm.weight"].ndim == 1
+    # The small kernel of a fused dict is unknowable, and irrelevant.
+    sk = keys.shape_of(state, first + "conv.sk_conv.weight")[-1] if fused == "none" else min(3, lk)
+    return AetherNetLaterConfig(
+        embed_dim=embed_dim,
+        depths=keys.depths(state, "stages."),
+        hidden=hidden,
+        lk_kernel=lk,
+        sk_kernel=sk,
+        scale=_later_scale(state),
+        in_chans=in_chans,
+        norm="layer" if layer else "batch",
+        channel_attention=first + "channel_attn.fc.0.weight" in state,
+        spatial_attention=first + "spatial_attn.conv.weight" in state,
+        fused=fused,
+    )
+
+
+def _later_scale(state: Mapping[str, Tensor]) -> int:
+    """The scale that the upsampler's shapes give, which `scale_tensor` must confirm."""
+    convs = [k for k in state if re.fullmatch(r"upsample\.blocks\.\d+\.weight", k)]
+    if not convs:
+        raise CheckpointError("truncated AetherNet checkpoint: upsample.blocks.0.weight is missing.")
+    if len(convs) > 1:
+        scale = 2 ** len(convs)
+    else:
+        outer, inner = keys.shape_of(state, convs[0])[0], keys.shape_of(state, "conv_last.weight")[1]
+        scale = keys.integer_root(outer // inner, convs[0])
+    if "scale_tensor" not in state or state["scale_tensor"].numel() != 1:
+        raise CheckpointError("truncated AetherNet checkpoint: scale_tensor is missing or no single number.")
+    if int(state["scale_tensor"]) != scale:
+        raise CheckpointError(
+            f"mixed AetherNet checkpoint: scale_tensor is {int(state['scale_tensor'])}, "
+            f"its upsampler's shapes are those of scale {scale}."
+        )
+    return scale
 
 
 def _check_complete(state: Mapping[str, Tensor], config: Config) -> None:

@@ -58,7 +58,11 @@ class ReparamLargeKernelConv(nn.Module):
         fused: bool = False,
     ) -> None:
         super().__init__()
-        for name, k in (("lk_kernel", lk_kernel), ("sk_kernel", sk_kernel), ("deployed_kernel", deployed_kernel)):
+        for name, k in (
+            ("lk_kernel", lk_kernel),
+            ("sk_kernel", sk_kernel),
+            ("deployed_kernel", deployed_kernel),
+        ):
             if k is not None and (k < 1 or k % 2 == 0):
                 raise ValueError(f"{name} is {k}; it must be an odd number of at least 1.")
         if sk_kernel > lk_kernel:

@@ -8,11 +8,11 @@ from .network import AetherNet
 from .tiny import AetherTiny
 
 
-def aether_tiny(scale: int = 2, *, in_chans: int = 3, embed_dim: int = 32, depth: int = 12, expand: int = 2) -> AetherTiny:
+def aether_tiny(
+    scale: int = 2, *, in_chans: int = 3, embed_dim: int = 32, depth: int = 12, expand: int = 2
+) -> AetherTiny:
     """The real-time variant, made for int8: dense 3x3 convolutions, ReLU, image residual (see AetherTiny)."""
-    return AetherTiny(
-        AetherTinyConfig(embed_dim=embed_dim, depth=depth, expand=expand, scale=scale, in_chans=in_chans)
-    )
+    return AetherTiny(AetherTinyConfig(embed_dim=embed_dim, depth=depth, expand=expand, scale=scale, in_chans=in_chans))
 
 
 def aether_small(
@@ -29,7 +29,16 @@ def aether_small(
 ) -> AetherNet:
     """embed_dim 96, depths 4,4,4,4, 11x11 large kernel. Without options: the public aether_small."""
     return _variant(
-        "aether_small", scale, in_chans, drop_path_rate, fused_init, norm, gate, deployed_kernel, image_residual, tail
+        "aether_small",
+        scale,
+        in_chans,
+        drop_path_rate,
+        fused_init,
+        norm,
+        gate,
+        deployed_kernel,
+        image_residual,
+        tail,
     )
 
 
@@ -47,7 +56,16 @@ def aether_medium(
 ) -> AetherNet:
     """embed_dim 128, depths 6 x 6, 11x11 large kernel. Without options: the public aether_medium."""
     return _variant(
-        "aether_medium", scale, in_chans, drop_path_rate, fused_init, norm, gate, deployed_kernel, image_residual, tail
+        "aether_medium",
+        scale,
+        in_chans,
+        drop_path_rate,
+        fused_init,
+        norm,
+        gate,
+        deployed_kernel,
+        image_residual,
+        tail,
     )
 
 
@@ -65,7 +83,16 @@ def aether_large(
 ) -> AetherNet:
     """embed_dim 180, depths 8 x 8, 13x13 large kernel. Without options: the public aether_large."""
     return _variant(
-        "aether_large", scale, in_chans, drop_path_rate, fused_init, norm, gate, deployed_kernel, image_residual, tail
+        "aether_large",
+        scale,
+        in_chans,
+        drop_path_rate,
+        fused_init,
+        norm,
+        gate,
+        deployed_kernel,
+        image_residual,
+        tail,
     )
 
 

@@ -33,7 +33,13 @@ def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
         try:
             with Image.open(file) as image:
                 pixels = np.array(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (
+            UnidentifiedImageError,
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
             skipped.append(f"{name}: {error}")
             continue
         if min(pixels.shape[:2]) < minimum:
@@ -86,7 +92,15 @@ class Batches:
     """
 
     def __init__(
-        self, images: list[np.ndarray], *, scale: int, patch: int, batch: int, seed: int, flat: float, device: str
+        self,
+        images: list[np.ndarray],
+        *,
+        scale: int,
+        patch: int,
+        batch: int,
+        seed: int,
+        flat: float,
+        device: str,
     ) -> None:
         self.images = [torch.from_numpy(i).to(device) for i in images]
         area = np.array([i.shape[0] * i.shape[1] for i in images], dtype=np.float64)

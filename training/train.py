@@ -19,16 +19,20 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import arch
 from export.metrics import psnr_y
 from training.data import Batches, DataError, cubic_matrix, read_images
+
+Pair = tuple[Tensor, NDArray[np.uint8]]  # LR (1, 3, h, w) in [0, 1] and HR (H, W, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Stage:
 
 def main() -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description="Train one model.")
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
     parser.add_argument("--val", type=Path, help="folder of validation images (HR)")
@@ -78,7 +82,16 @@ class TrainingError(RuntimeError):
     """The run cannot go on; the message says why, and which state is still good."""
 
 
-def build_model(config: dict, stage: str, out: Path) -> nn.Module:
+def read_stage(path: Path, config: dict[str, Any], name: str) -> Stage:
+    """The schedule of a stage; TrainingError for unknown or missing entries."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get(name, {}).items()}
+    try:
+        return Stage(**values)
+    except TypeError as error:
+        raise TrainingError(f"{path}: section [{name}]: {error}.") from None
+
+
+def build_model(config: dict[str, Any], stage: str, out: Path) -> nn.Module:
     """A fresh network (float), or the fused, shifted and fake-quantised float result (qat)."""
     factory = getattr(arch, config["variant"])
     if stage == "float":
@@ -94,20 +107,30 @@ def train(args: argparse.Namespace) -> None:
     """Run or resume one stage until its steps or the time are used up."""
     started = time.monotonic()
     config = tomllib.loads(args.config.read_text())
-    stage = Stage(**{k: tuple(v) if isinstance(v, list) else v for k, v in config[args.stage].items()})
+    stage = read_stage(args.config, config, args.stage)
     device, qat = args.device, args.stage == "qat"
     args.out.mkdir(parents=True, exist_ok=True)
 
-    model = build_model(config, args.stage, args.out).to(device, memory_format=torch.channels_last)
-    scale = model.scale
+    model = build_model(config, args.stage, args.out).to(device)
+    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    scale: int = config["model"]["scale"]
     images, skipped = read_images(args.data, stage.patch * scale)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print(f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped", flush=True)
-    data = Batches(
-        images, scale=scale, patch=stage.patch, batch=stage.batch, seed=stage.seed, flat=stage.flat, device=device
+    print(
+        f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped",
+        flush=True,
     )
-    validation = validation_set(args.val, scale) if args.val else []
+    data = Batches(
+        images,
+        scale=scale,
+        patch=stage.patch,
+        batch=stage.batch,
+        seed=stage.seed,
+        flat=stage.flat,
+        device=device,
+    )
+    pairs = validation_set(args.val, scale) if args.val else []
     teacher = arch.fuse(arch.load(args.out / "notfused.safetensors")).to(device) if qat else None
 
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -115,6 +138,7 @@ def train(args: argparse.Namespace) -> None:
     step = load_state(args.out / f"state_{args.stage}", config, args.stage, model, ema, optimizer)
     if qat and step == 0:
         from export import quantize as q
+
         q.calibrate(model, (data.batch(1_000_000_000 + i)[0] for i in range(stage.calibration_batches)))
         ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
@@ -127,6 +151,7 @@ def train(args: argparse.Namespace) -> None:
             model.anneal(min(1.0, max(0.0, (high - done) / max(high - low, 1e-9))))
         if qat and done >= stage.freeze_ranges:
             from export import quantize as q
+
             q.freeze_ranges(model)
         warm = min(1.0, (step + 1) / stage.warmup)
         cosine = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
@@ -148,7 +173,7 @@ def train(args: argparse.Namespace) -> None:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not math.isfinite(float(norm)):
-            raise TrainingError(f"step {step}: the gradient is not finite; the last saved state is still good.")
+            raise TrainingError(f"step {step}: the gradient is not finite; the last state saved is good.")
         optimizer.step()
         step += 1
         losses.append(loss.detach())
@@ -158,7 +183,7 @@ def train(args: argparse.Namespace) -> None:
         if step % stage.save_every == 0 or step == stage.steps:
             mean = float(torch.stack(losses).mean())
             save_state(args.out / f"state_{args.stage}", config, args.stage, step, model, ema, optimizer)
-            psnr = validate(model, ema, validation, device)
+            psnr = validate(model, ema, pairs, device)
             seconds = (time.monotonic() - clock) / seen
             log(args.out / f"curve_{args.stage}.csv", step, mean, psnr, seconds)
             losses, clock, seen = [], time.monotonic(), 0
@@ -189,7 +214,7 @@ def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
             ema[key].copy_(value)
 
 
-def validation_set(root: Path, scale: int, crop: int = 256, most: int = 16) -> list[tuple[Tensor, np.ndarray]]:
+def validation_set(root: Path, scale: int, crop: int = 256, most: int = 16) -> list[Pair]:
     """(LR tensor, HR uint8) pairs of centre crops."""
     images, _ = read_images(root, crop)
     pairs = []
@@ -203,7 +228,7 @@ def validation_set(root: Path, scale: int, crop: int = 256, most: int = 16) -> l
 
 
 @torch.no_grad()
-def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[tuple[Tensor, np.ndarray]], device: str) -> float:
+def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device: str) -> float:
     """Mean Y-PSNR of the averaged weights, in dB; nan without validation images."""
     if not pairs:
         return math.nan
@@ -214,7 +239,7 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[tuple[Tensor,
     for lr, hr in pairs:
         sr = model(lr.to(device, memory_format=torch.channels_last))
         pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-        total += psnr_y(pixels, hr, model.scale)
+        total += psnr_y(pixels, hr, hr.shape[0] // lr.shape[2])
     model.load_state_dict(current)
     model.train()
     return total / len(pairs)
@@ -233,7 +258,7 @@ def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None
 
 def save_state(
     folder: Path,
-    config: dict,
+    config: dict[str, Any],
     stage: str,
     step: int,
     model: nn.Module,
@@ -250,7 +275,8 @@ def save_state(
     for key in ("exp_avg", "exp_avg_sq"):
         parts[key] = {n: m[key] for n, m in zip(names, moments, strict=True) if key in m}
     for part, tensors in parts.items():
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / f"{part}.safetensors")
+        copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(copies, new / f"{part}.safetensors")
     (new / "state.json").write_text(json.dumps({"step": step, "stage": stage, "config": config}, indent=1))
     for path in [*new.iterdir(), new]:
         handle = os.open(path, os.O_RDONLY)
@@ -265,7 +291,7 @@ def save_state(
 
 def load_state(
     folder: Path,
-    config: dict,
+    config: dict[str, Any],
     stage: str,
     model: nn.Module,
     ema: dict[str, Tensor],

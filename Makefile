@@ -1,0 +1,40 @@
+# make demo: upscale the bundled clip. make test: the whole test suite. Both set up .venv themselves (Python >= 3.12).
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find arch export presets training vsaether chainner_nodes -type f -not -path '*/__pycache__/*' 2>/dev/null) \
+           setup.cfg setup.py pyproject.toml
+# The first interpreter that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: demo test lint types check clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/vsaether demo --out demo --overwrite
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+check: lint types test
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; give it as PYTHON=/path/to/python." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(SOURCES) | $(BIN)/pip
+	$(BIN)/pip install --quiet .
+	@touch $@
+
+$(VENV)/.dev: $(SOURCES) | $(BIN)/pip
+	$(BIN)/pip install --quiet ".[dev]"
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info

@@ -1,0 +1,60 @@
+"""Peer networks to time beside ours: spandrel's architectures with random weights, as ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from export import quantize as q
+
+
+def compact() -> nn.Module:
+    """RealESRGAN Compact, 16 convolutions of 64 channels, 2x."""
+    from spandrel.architectures.Compact import SRVGGNetCompact
+
+    return SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=2, act_type="prelu")
+
+
+def span() -> nn.Module:
+    """SPAN, 48 channels, 2x."""
+    from spandrel.architectures.SPAN import SPAN
+
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=48, upscale=2)
+
+
+def public_small() -> nn.Module:
+    """The public aether_small, 2x: LayerNorm, 11x11 depthwise, erf-GELU, its depthwise branches merged."""
+    import arch
+
+    return arch.aether_small(2, drop_path_rate=0.0, fused_init=True)
+
+
+PEERS = {"compact_16x64": compact, "span_48": span, "public_small": public_small}
+
+
+def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:
+    """Write a peer as ONNX (dynamic height and width), int8 by this project's quantiser with random ranges."""
+    torch.manual_seed(0)
+    model = PEERS[name]().eval()
+    sample = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        model(sample)  # SPAN merges its branches on the first pass in eval mode
+    if int8:
+        model = q.quantize(model)
+        q.calibrate(model, [torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))])
+    path = folder / f"{name}_{'int8' if int8 else 'fp32'}.onnx"
+    axes = {2: "height", 3: "width"}
+    torch.onnx.export(
+        model,
+        (sample,),
+        path,
+        dynamo=False,
+        opset_version=20,
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": axes, "output": axes},
+    )
+    return path

@@ -1,0 +1,200 @@
+"""Speed, side by side: every contestant takes turns in one run, so that a noisy machine is noisy for all.
+
+    python -m benchmarks.speed [--size 480x270] [--rounds 12] [--docs docs]
+
+Two tables. Networks alone: time of one frame on OpenVINO's CPU plugin in the file's own precision, ours and
+peers (random weights: speed does not depend on them). End to end: YUV420P8 -> YUV420P8 frames through
+vsaether.upscale against the shortest hand-written script over the same ONNX file.
+Writes docs/speed.json, docs/speed.md and docs/speed.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import vapoursynth as vs
+
+import vsaether
+from benchmarks import peers
+from vsaether import engines
+
+core: Any = vs.core  # plugins are attributes that no stub knows
+END_TO_END = ("tiny_2x_int8", "small_2x_int8")
+
+
+def main() -> int:
+    """Run and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="480x270", help="input size, WxH")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        networks = network_times(width, height, args.rounds, Path(folder))
+        scripts = script_times(width, height, args.rounds)
+    result = {
+        "machine": machine(),
+        "size": args.size,
+        "rounds": args.rounds,
+        "networks": networks,
+        "scripts": scripts,
+    }
+    args.docs.mkdir(exist_ok=True)
+    (args.docs / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.docs / "speed.md").write_text(table(result))
+    plot(result, args.docs / "speed.png")
+    print(table(result))
+    return 0
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    flags = Path("/proc/cpuinfo").read_text()
+    return {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "int8 instructions": "AVX512-VNNI" if "avx512_vnni" in flags else "AVX-VNNI" if "avx_vnni" in flags else "none",
+        "openvino": openvino.get_version(),
+        "vapoursynth": str(core.core_version),
+        "python": platform.python_version(),
+    }
+
+
+def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
+    """Median and minimum milliseconds of each callable, all of them in turn in every round; one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for run in contestants.values():
+        run()
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - start) * 1000)
+    return {n: {"median_ms": statistics.median(t), "min_ms": min(t)} for n, t in times.items()}
+
+
+def network_times(width: int, height: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds a frame of the engines and the peers."""
+    files = {e.name: Path(e.path) for e in engines.available() if e.precision != "fp16"}
+    for name in peers.PEERS:
+        files[f"{name}_fp32"] = peers.write_onnx(name, folder)
+    files["compact_16x64_int8"] = peers.write_onnx("compact_16x64", folder, int8=True)
+    ov = openvino.Core()
+    image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+
+    def contestant(path: Path) -> Callable[[], None]:
+        model = ov.read_model(path)
+        model.reshape([1, 3, height, width])
+        request = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+
+        def run() -> None:
+            request.infer([image])
+
+        return run
+
+    return interleave({name: contestant(path) for name, path in files.items()}, rounds)
+
+
+def script_times(width: int, height: int, rounds: int, frames: int = 8) -> dict[str, dict[str, float]]:
+    """Milliseconds a frame, end to end, of the filter and of a hand-written script over the same file."""
+    source = core.std.BlankClip(format=vs.YUV420P8, width=width, height=height, length=frames, keep=True)
+    source = core.std.SetFrameProps(source, _Matrix=1, _Transfer=1, _Primaries=1, _Range=0, _ChromaLocation=0)
+
+    def by_hand(path: str) -> vs.VideoNode:
+        rgb = core.resize.Bicubic(source, format=vs.RGBS, matrix_in_s="709")
+        up = core.ov.Model(rgb, network_path=path, config=lambda: {"INFERENCE_PRECISION_HINT": "f32"})
+        return core.resize.Bicubic(up, format=vs.YUV420P8, matrix_s="709")
+
+    def contestant(clip: vs.VideoNode) -> Callable[[], None]:
+        def run() -> None:
+            for frame in clip.frames(close=True):
+                del frame
+            core.clear_cache()
+
+        return run
+
+    contestants = {}
+    for name in END_TO_END:
+        contestants[f"vsaether {name}"] = contestant(vsaether.upscale(source, name))
+        contestants[f"by hand {name}"] = contestant(by_hand(str(engines.resolve(name).path)))
+    times = interleave(contestants, rounds)
+    return {n: {k: v / frames for k, v in t.items()} for n, t in times.items()}
+
+
+def table(result: dict) -> str:
+    """The Markdown page."""
+    about = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
+    lines = [
+        "# Speed",
+        "",
+        f"Measured by `python -m benchmarks.speed --size {result['size']} --rounds {result['rounds']}` on {about}. "
+        "All contestants take turns in one run; compare ratios within a table, not milliseconds across machines.",
+        "",
+        "## Networks alone, OpenVINO CPU, 2x",
+        "",
+        "| network | ms a frame (median) | minimum | against compact_16x64_fp32 |",
+        "|---|---|---|---|",
+    ]
+    base = result["networks"]["compact_16x64_fp32"]["median_ms"]
+    for name, t in sorted(result["networks"].items(), key=lambda item: item[1]["median_ms"]):
+        lines.append(f"| {name} | {t['median_ms']:.1f} | {t['min_ms']:.1f} | {t['median_ms'] / base:.2f} |")
+    networks = result["networks"]
+    lines += ["", "| ratio | value |", "|---|---|"]
+    for top, bottom in (
+        ("tiny_2x_fp32", "tiny_2x_int8"),
+        ("small_2x_fp32", "small_2x_int8"),
+        ("tiny_2x_int8", "compact_16x64_int8"),
+        ("small_2x_int8", "compact_16x64_int8"),
+        ("small_2x_int8", "public_small_fp32"),
+    ):
+        if top in networks and bottom in networks:
+            ratio = networks[top]["median_ms"] / networks[bottom]["median_ms"]
+            lines.append(f"| {top} / {bottom} | {ratio:.2f} |")
+    lines += ["", "## End to end, YUV420P8 to YUV420P8", "", "| script | frames a second |", "|---|---|"]
+    for name, t in result["scripts"].items():
+        lines.append(f"| {name} | {1000 / t['median_ms']:.2f} |")
+    lines += ["", "| ratio of frames a second | value |", "|---|---|"]
+    for name in END_TO_END:
+        ratio = result["scripts"][f"by hand {name}"]["median_ms"] / result["scripts"][f"vsaether {name}"]["median_ms"]
+        lines.append(f"| vsaether / by hand, {name} | {ratio:.3f} |")
+    return "\n".join(lines) + "\n\n![speed](speed.png)\n"
+
+
+def plot(result: dict, path: Path) -> None:
+    """Bars of the networks' times."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = sorted(result["networks"].items(), key=lambda item: -item[1]["median_ms"])
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1))
+    ours = ["tab:orange" if n.startswith(("tiny", "small")) else "tab:gray" for n, _ in rows]
+    bars = axes.barh([n for n, _ in rows], [t["median_ms"] for _, t in rows], color=ours)
+    axes.bar_label(bars, fmt="%.0f ms", padding=3)
+    axes.set_xlabel(f"ms a frame, {result['size']}, OpenVINO CPU, {result['machine']['cores']} cores")
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
