@@ -1,4 +1,4 @@
-"""Training data: images decoded once into memory as uint8; crops and LR made on the fly, a pure function of the step."""
+"""Training data: images decoded once into memory; crops and LR made on the fly, a pure function of the step."""
 
 from __future__ import annotations
 
@@ -92,15 +92,7 @@ class Batches:
     """
 
     def __init__(
-        self,
-        images: list[np.ndarray],
-        *,
-        scale: int,
-        patch: int,
-        batch: int,
-        seed: int,
-        flat: float,
-        device: str,
+        self, images: list[np.ndarray], scale: int, patch: int, batch: int, *, seed: int, flat: float, device: str
     ) -> None:
         self.images = [torch.from_numpy(i).to(device) for i in images]
         area = np.array([i.shape[0] * i.shape[1] for i in images], dtype=np.float64)

@@ -29,9 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import arch
+from export import quantize
 from export.metrics import psnr_y
 from training.data import Batches, DataError, cubic_matrix, read_images
 
+VALIDATION_CROP = 256  # HR pixels
 Pair = tuple[Tensor, NDArray[np.uint8]]  # LR (1, 3, h, w) in [0, 1] and HR (H, W, 3)
 
 
@@ -92,15 +94,11 @@ def read_stage(path: Path, config: dict[str, Any], name: str) -> Stage:
 
 
 def build_model(config: dict[str, Any], stage: str, out: Path) -> nn.Module:
-    """A fresh network (float), or the fused, shifted and fake-quantised float result (qat)."""
-    factory = getattr(arch, config["variant"])
+    """A fresh network (float), or the fused and fake-quantised float result, ranges not yet set (qat)."""
     if stage == "float":
         torch.manual_seed(config.get("seed", 0))
-        return factory(**config["model"])
-    from export import quantize as q
-
-    path = out / "notfused.safetensors"
-    return q.prepare(arch.fuse(arch.load(path)))
+        return getattr(arch, config["variant"])(**config["model"])
+    return quantize.quantize(arch.fuse(arch.load(out / "notfused.safetensors")))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -117,42 +115,28 @@ def train(args: argparse.Namespace) -> None:
     images, skipped = read_images(args.data, stage.patch * scale)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print(
-        f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped",
-        flush=True,
-    )
-    data = Batches(
-        images,
-        scale=scale,
-        patch=stage.patch,
-        batch=stage.batch,
-        seed=stage.seed,
-        flat=stage.flat,
-        device=device,
-    )
+    print(f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped", flush=True)
+    data = Batches(images, scale, stage.patch, stage.batch, seed=stage.seed, flat=stage.flat, device=device)
     pairs = validation_set(args.val, scale) if args.val else []
     teacher = arch.fuse(arch.load(args.out / "notfused.safetensors")).to(device) if qat else None
 
+    if qat:
+        # steps that training never reaches: calibration sees other crops
+        quantize.calibrate(model, (data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)))
+        quantize.learn_ranges(model)
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0)
     step = load_state(args.out / f"state_{args.stage}", config, args.stage, model, ema, optimizer)
-    if qat and step == 0:
-        from export import quantize as q
-
-        q.calibrate(model, (data.batch(1_000_000_000 + i)[0] for i in range(stage.calibration_batches)))
-        ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
     clock, seen = time.monotonic(), 0
     losses: list[Tensor] = []
     while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
         done = step / stage.steps
-        if stage.anneal[1] > 0.0 or getattr(model.config, "deployed_kernel", None):
+        if isinstance(model, arch.AetherNet) and model.config.deployed_kernel:
             low, high = stage.anneal
             model.anneal(min(1.0, max(0.0, (high - done) / max(high - low, 1e-9))))
         if qat and done >= stage.freeze_ranges:
-            from export import quantize as q
-
-            q.freeze_ranges(model)
+            quantize.freeze_ranges(model)
         warm = min(1.0, (step + 1) / stage.warmup)
         cosine = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
         for group in optimizer.param_groups:
@@ -214,8 +198,9 @@ def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
             ema[key].copy_(value)
 
 
-def validation_set(root: Path, scale: int, crop: int = 256, most: int = 16) -> list[Pair]:
+def validation_set(root: Path, scale: int, most: int = 16) -> list[Pair]:
     """(LR tensor, HR uint8) pairs of centre crops."""
+    crop = VALIDATION_CROP
     images, _ = read_images(root, crop)
     pairs = []
     shrink = cubic_matrix(crop, scale)

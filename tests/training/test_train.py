@@ -1,0 +1,180 @@
+"""The training script on a toy: resuming, quantisation-aware training, refusals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import arch
+from export.metrics import imresize
+from export.quantize import quantize
+from training import train
+from training.data import Batches, DataError, cubic_matrix, read_images
+
+CONFIG = """
+variant = "aether_tiny"
+[model]
+scale = 2
+embed_dim = 8
+depth = 3
+[float]
+steps = 6
+lr = 1e-3
+batch = 2
+patch = 16
+warmup = 2
+save_every = 2
+[qat]
+steps = 4
+lr = 1e-4
+batch = 2
+patch = 16
+warmup = 1
+save_every = 2
+freeze_ranges = 0.5
+calibration_batches = 2
+"""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        coarse = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((70, 60), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    config = tmp_path / "toy.toml"
+    config.write_text(CONFIG)
+
+    def call(out: str, *extra: str) -> int:
+        argv = ["train", str(config), "--data", str(images), "--val", str(images), "--out", str(tmp_path / out)]
+        monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *extra])
+        monkeypatch.setattr(train, "VALIDATION_CROP", 32)
+        return train.main()
+
+    return call
+
+
+def test_lr_is_made_as_the_benchmarks_make_it() -> None:
+    hr = np.random.default_rng(1).random((36, 48))
+    for scale in (2, 3, 4):
+        down = cubic_matrix(36, scale).double().numpy() @ hr @ cubic_matrix(48, scale).double().numpy().T
+        assert np.abs(down - np.asarray(imresize(hr, 1 / scale), np.float64)).max() < 1e-6
+
+
+def test_a_batch_depends_on_seed_and_step_alone(images: Path) -> None:
+    pixels, _ = read_images(images, 32)
+    first, again, other = (Batches(pixels, 2, 16, 4, seed=s, flat=0.0, device="cpu") for s in (0, 0, 1))
+    assert torch.equal(first.batch(7)[1], again.batch(7)[1])
+    assert not torch.equal(first.batch(7)[1], first.batch(8)[1])
+    assert not torch.equal(first.batch(7)[1], other.batch(7)[1])
+    lr, hr = first.batch(7)
+    assert lr.shape == (4, 3, 16, 16)
+    assert hr.shape == (4, 3, 32, 32)
+
+
+def test_flat_crops_are_flat(images: Path) -> None:
+    pixels, _ = read_images(images, 32)
+    lr, hr = Batches(pixels, 2, 16, 4, seed=0, flat=1.0, device="cpu").batch(0)
+    assert float((hr - hr[:, :, :1, :1]).abs().max()) == 0.0
+    assert float((lr - lr[:, :, :1, :1]).abs().max()) == 0.0
+
+
+def test_killed_and_resumed_equals_uninterrupted(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+    assert run("whole") == 0
+    save, saves = train.save_state, []
+
+    def killed(*args: object) -> None:
+        save(*args)  # type: ignore[arg-type]
+        saves.append(1)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("parts")
+    assert not (tmp_path / "parts" / "notfused.safetensors").exists()
+    monkeypatch.setattr(train, "save_state", save)
+    assert run("parts") == 0
+    whole = arch.read_checkpoint(tmp_path / "whole" / "notfused.safetensors")
+    parts = arch.read_checkpoint(tmp_path / "parts" / "notfused.safetensors")
+    fresh = arch.aether_tiny(2, embed_dim=8, depth=3).state_dict()
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert not torch.equal(whole["conv_last.conv.weight"], fresh["conv_last.conv.weight"])
+
+
+def test_the_learnt_ranges_are_kept_and_resumed(run, tmp_path: Path) -> None:  # noqa: ANN001
+    assert run("net") == 0
+    assert run("net", "--stage", "qat") == 0
+    state = arch.read_checkpoint(tmp_path / "net" / "qat.safetensors")
+    _, ranges = arch.split_ranges(state)
+    assert {k for k in ranges if "input" in k} == {
+        f"{c}.input_quantizer._amax" for c in ("conv_first", "blocks.0", "conv_last")
+    }
+    model = quantize(arch.fuse(arch.load(tmp_path / "net" / "notfused.safetensors")))
+    model.load_state_dict(state)
+    images, _ = read_images(tmp_path / "images", 32)
+    lr, _ = Batches(images, 2, 16, 2, seed=3, flat=0.0, device="cpu").batch(0)
+    reference = arch.load(tmp_path / "net" / "notfused.safetensors")
+    with torch.no_grad():
+        error = float((model.eval()(lr) - reference(lr)).square().mean())
+    assert error < 1e-3
+    assert run("net", "--stage", "qat") == 0  # already done: nothing changes
+    again = arch.read_checkpoint(tmp_path / "net" / "qat.safetensors")
+    assert all(torch.equal(state[k], again[k]) for k in state)
+
+
+def test_another_models_state_is_not_overwritten(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+    assert run("net") == 0
+    before = (tmp_path / "net" / "notfused.safetensors").read_bytes()
+    (tmp_path / "toy.toml").write_text(CONFIG.replace("embed_dim = 8", "embed_dim = 16"))
+    assert run("net") == 1
+    assert "another model" in capsys.readouterr().err
+    assert (tmp_path / "net" / "notfused.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    run,  # noqa: ANN001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    distance = train.distance
+    monkeypatch.setattr(train, "distance", lambda *a: distance(*a) * float("nan"))
+    assert run("net") == 1
+    assert "not finite" in capsys.readouterr().err
+    assert not (tmp_path / "net" / "notfused.safetensors").exists()
+
+
+def test_broken_and_small_images_are_skipped_with_a_word(run, images: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+    (images / "broken.png").write_bytes(b"not an image")
+    Image.new("RGB", (8, 8)).save(images / "small.png")
+    assert run("net") == 0
+    captured = capsys.readouterr()
+    assert "3 images" in captured.out
+    assert "2 skipped" in captured.out
+    assert "broken.png" in captured.err
+    assert "small.png" in captured.err
+
+
+def test_no_images_and_bad_configurations_are_refused(
+    run,  # noqa: ANN001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        read_images(tmp_path / "nowhere", 32)
+    (tmp_path / "toy.toml").write_text(CONFIG.replace("lr = 1e-3", "learning_rate = 1e-3"))
+    assert run("net") == 1
+    assert "learning_rate" in capsys.readouterr().err
