@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from .errors import CheckpointError
 
@@ -40,29 +40,29 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if suffix == ".safetensors":
             loaded: Any = safetensors.torch.load_file(path)
         elif suffix in PICKLE_SUFFIXES:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            # The public code stores torch.__version__ beside its weights: a str subclass, harmless.
+            with torch.serialization.safe_globals([TorchVersion]):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
         else:
             allowed = ", ".join((".safetensors", *PICKLE_SUFFIXES))
             raise CheckpointError(f"{path}: suffix {suffix or '(none)'} is not a checkpoint's; allowed are {allowed}.")
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not readable as a checkpoint ({reason}).") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged files end in nearly any exception, struct.error and IndexError too
+        raise CheckpointError(f"{path}: not readable as a checkpoint ({_reason(error)}).") from error
     try:
         return unwrap(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if found := re.search(r"GLOBAL\s+(\S+)", text):
+        return f"it holds {found[1]}; only tensors are read, since pickles of other objects can run code"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds more than tensors"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def unwrap(loaded: object) -> dict[str, Tensor]:

@@ -76,7 +76,10 @@ class AetherNetConfig:
 
     @property
     def receptive_radius(self) -> int:
-        """An output pixel depends on no LR pixel farther than this (max-norm, LR pixels, rounded up)."""
+        """An output pixel depends on no LR pixel farther than this (max-norm, LR pixels, rounded up).
+
+        With a deployed kernel, this is the reach after the window has been annealed.
+        """
         radius = 2 + sum(self.depths) * ((self.deployed_kernel or self.lk_kernel) // 2)
         if self.tail == "direct":
             return radius + 1

@@ -15,7 +15,8 @@ from .checkpoint import read_checkpoint
 from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
 from .errors import CheckpointError
 
-LATER_VERSION = (3, 1, 1)
+LATER_VERSION = [3, 1, 1]  # the others share its keys, but not its forward pass
+LATER_EXTRAS = ("pt_version", "model_version")
 QUANTIZER_KEY = re.compile(r"\.?_?(?:input|weight|output)_quantizer\.")
 
 
@@ -70,7 +71,8 @@ def load(path: str | Path, *, img_range: float = 1.0) -> nn.Module:
     if not isinstance(config, AetherTinyConfig):
         config = dataclasses.replace(config, img_range=img_range)
     model = config.build()
-    model.load_state_dict({k: v for k, v in state.items() if k in model.state_dict()})
+    known = model.state_dict().keys()
+    model.load_state_dict({k: v for k, v in state.items() if k in known})
     return model.float().eval()
 
 
@@ -83,24 +85,24 @@ def _inspect_net(state: Mapping[str, Tensor]) -> AetherNetConfig:
     if fused == "full":
         hidden = keys.shape_of(state, first + "ffn.fc1.weight")[0] // 2
         lk = keys.shape_of(state, first + "conv.weight")[-1]
-        norm = "layer" if first + "norm.eps" in state else "batch"
+        norm = "layer" if _any(state, "layers.", ".norm.eps") else "batch"
     else:
         hidden = keys.shape_of(state, first + "ffn.fc1_gate.weight", 2)[0]
         conv = "fused_conv" if fused == "kernel" else "lk_conv"
         lk = keys.shape_of(state, f"{first}conv.{conv}.weight")[-1]
-        norm = "batch" if first + "norm.running_mean" in state else "layer"
+        norm = "batch" if _any(state, "layers.", ".norm.running_mean") else "layer"
     # The small kernel of a fused dict is unknowable, and irrelevant.
     sk = keys.shape_of(state, first + "conv.sk_conv.weight")[-1] if fused == "none" else min(3, lk)
-    direct = "conv_before_upsample.0.weight" not in state
+    direct = not any(k.startswith(("conv_before_upsample.", "upsample.")) for k in state)
     if direct:
         if last[0] % in_chans:
             raise CheckpointError(f"conv_last has {last[0]} output channels, no multiple of {in_chans}.")
         scale = keys.integer_root(last[0] // in_chans, "conv_last")
     else:
         scale = 1
-        for key in sorted(k for k in state if re.fullmatch(r"upsample\.\d+\.weight", k)):
-            out, inner, _, _ = keys.shape_of(state, key)
-            scale *= keys.integer_root(out // max(inner, 1), key)
+        for step in _steps(state, r"upsample\."):
+            out, inner, _, _ = keys.shape_of(state, f"{step}.weight")
+            scale *= keys.integer_root(out // inner, step)
         if last[0] != in_chans:
             raise CheckpointError(f"conv_last gives {last[0]} channels and conv_first takes {in_chans}.")
     return AetherNetConfig(
@@ -112,8 +114,8 @@ def _inspect_net(state: Mapping[str, Tensor]) -> AetherNetConfig:
         scale=scale,
         in_chans=in_chans,
         norm=norm,
-        gate="relu" if first + "ffn.relu_gate" in state else "gelu",
-        deployed_kernel=_deployed_kernel(state, first + "conv.window") if fused == "none" else None,
+        gate="relu" if _any(state, "layers.", ".ffn.relu_gate") else "gelu",
+        deployed_kernel=_deployed_kernel(state) if fused == "none" else None,
         image_residual="image_residual" in state,
         tail="direct" if direct else "conv",
         fused=fused,
@@ -146,25 +148,23 @@ def inspect_later(state: Mapping[str, Tensor]) -> AetherNetLaterConfig:
     Raises CheckpointError for mixed or truncated dicts, and for other versions of the public code, which share
     the keys but not the forward pass.
     """
-    if "model_version" in state:
-        version = tuple(int(v) for v in state["model_version"].flatten().tolist())
-        if version != LATER_VERSION:
-            raise CheckpointError(
-                f"this checkpoint is of version {'.'.join(map(str, version))} of the public code, whose forward "
-                "pass is another one; of the stages.* layout, version 3.1.1 is supported."
-            )
+    if "model_version" in state and state["model_version"].tolist() != LATER_VERSION:
+        raise CheckpointError(
+            f"this checkpoint is of version {state['model_version'].tolist()} of the public code, whose forward "
+            f"pass is another one; of the stages.* layout, version {LATER_VERSION} is supported."
+        )
     embed_dim, in_chans, _, _ = keys.shape_of(state, "conv_first.weight")
     fused = keys.fused_form(state, "stages.")
     first = "stages.0.0."
     if fused == "full":
         hidden = keys.shape_of(state, first + "ffn.fc1.weight")[0] // 2
         lk = keys.shape_of(state, first + "conv.weight")[-1]
-        layer = first + "norm.eps" in state
+        layer = _any(state, "stages.", ".norm.eps")
     else:
         hidden = keys.shape_of(state, first + "ffn.conv_gate.weight")[0]
         conv = "fused_conv" if fused == "kernel" else "lk_conv"
         lk = keys.shape_of(state, f"{first}conv.{conv}.weight")[-1]
-        layer = first + "norm.weight" in state and state[first + "norm.weight"].ndim == 1
+        layer = "norm.weight" in state and state["norm.weight"].ndim == 1
     # The small kernel of a fused dict is unknowable, and irrelevant.
     sk = keys.shape_of(state, first + "conv.sk_conv.weight")[-1] if fused == "none" else min(3, lk)
     return AetherNetLaterConfig(
@@ -176,51 +176,76 @@ def inspect_later(state: Mapping[str, Tensor]) -> AetherNetLaterConfig:
         scale=_later_scale(state),
         in_chans=in_chans,
         norm="layer" if layer else "batch",
-        channel_attention=first + "channel_attn.fc.0.weight" in state,
-        spatial_attention=first + "spatial_attn.conv.weight" in state,
+        channel_attention=_any(state, "stages.", ".channel_attn.fc.0.weight"),
+        spatial_attention=_any(state, "stages.", ".spatial_attn.conv.weight"),
         fused=fused,
     )
 
 
 def _later_scale(state: Mapping[str, Tensor]) -> int:
     """The scale that the upsampler's shapes give, which `scale_tensor` must confirm."""
-    convs = [k for k in state if re.fullmatch(r"upsample\.blocks\.\d+\.weight", k)]
-    if not convs:
-        raise CheckpointError("truncated AetherNet checkpoint: upsample.blocks.0.weight is missing.")
-    if len(convs) > 1:
-        scale = 2 ** len(convs)
+    steps = _steps(state, r"upsample\.blocks\.")
+    if len(steps) > 1:
+        scale = 2 ** len(steps)
     else:
-        outer, inner = keys.shape_of(state, convs[0])[0], keys.shape_of(state, "conv_last.weight")[1]
-        scale = keys.integer_root(outer // inner, convs[0])
-    if "scale_tensor" not in state or state["scale_tensor"].numel() != 1:
+        name = f"{steps[0] if steps else 'upsample.blocks.0'}.weight"
+        outer, inner = keys.shape_of(state, name)[0], keys.shape_of(state, "conv_last.weight")[1]
+        scale = keys.integer_root(outer // inner, name)
+    stored = state.get("scale_tensor")
+    if stored is None or stored.numel() != 1:
         raise CheckpointError("truncated AetherNet checkpoint: scale_tensor is missing or no single number.")
-    if int(state["scale_tensor"]) != scale:
+    if stored.item() != scale:
         raise CheckpointError(
-            f"mixed AetherNet checkpoint: scale_tensor is {int(state['scale_tensor'])}, "
-            f"its upsampler's shapes are those of scale {scale}."
+            f"mixed AetherNet checkpoint: scale_tensor is {stored.item()}, "
+            f"but the shapes of its upsampler are those of scale {scale}."
         )
     return scale
 
 
+def _steps(state: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """Names of the upsampler's convolutions, in order; one with a missing tensor counts too."""
+    found = {int(m[1]): m[0] for k in state if (m := re.match(prefix + r"(\d+)", k))}
+    return [found[i] for i in sorted(found)]
+
+
+def _any(state: Mapping[str, Tensor], prefix: str, end: str) -> bool:
+    """Whether any block holds this key. If another lacks it, the later comparison names that one."""
+    return any(k.startswith(prefix) and k.endswith(end) for k in state)
+
+
+def _deployed_kernel(state: Mapping[str, Tensor]) -> int | None:
+    """The window's size, which must be one and the same in all blocks."""
+    windows = {k: v.tolist() for k, v in state.items() if k.startswith("layers.") and k.endswith(".conv.window")}
+    sizes = {v[0] if isinstance(v, list) and len(v) == 2 else None for v in windows.values()}
+    if not sizes:
+        return None
+    size = sizes.pop()
+    if sizes or not isinstance(size, float) or not size.is_integer():
+        raise CheckpointError(f"mixed or damaged AetherNet checkpoint: its windows are {windows}.")
+    return int(size)
+
+
 def _check_complete(state: Mapping[str, Tensor], config: Config) -> None:
-    """Compare names and shapes with a module of the configuration, built without memory."""
+    """Compare names, shapes and kinds of numbers with a module of the configuration, built without memory."""
     try:
         with torch.device("meta"):
-            expected = {k: tuple(v.shape) for k, v in config.build().state_dict().items()}
+            expected = config.build().state_dict()
     except ValueError as error:
         raise CheckpointError(f"foreign or damaged AetherNet checkpoint: {error}") from error
-    optional = {"num_batches_tracked"}
-    extra_later = ("scale_tensor", "mean", "pt_version", "model_version")
-    missing = [k for k in expected if k not in state and k.rpartition(".")[2] not in optional]
+    missing = [k for k in expected if k not in state and not k.endswith(".num_batches_tracked")]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
         raise CheckpointError(f"truncated or mixed AetherNet checkpoint: {missing[0]}{more} missing.")
     unknown = [k for k in state if k not in expected]
     if isinstance(config, AetherNetLaterConfig):
-        unknown = [k for k in unknown if k not in extra_later]
+        unknown = [k for k in unknown if k not in LATER_EXTRAS]
     if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise CheckpointError(f"mixed or foreign AetherNet checkpoint: {unknown[0]}{more} do not belong to it.")
-    for key, shape in expected.items():
-        if key in state and tuple(state[key].shape) != shape:
-            raise CheckpointError(f"{key} has shape {tuple(state[key].shape)}; {shape} was expected.")
+        more = f" and {len(unknown) - 1} more do" if len(unknown) > 1 else " does"
+        raise CheckpointError(f"mixed or foreign AetherNet checkpoint: {unknown[0]}{more} not belong to it.")
+    for key, value in state.items():
+        if key in expected and value.shape != expected[key].shape:
+            shapes = f"{tuple(value.shape)}; {tuple(expected[key].shape)} was expected"
+            raise CheckpointError(f"{key} has shape {shapes}.")
+        if key in expected and value.is_floating_point() != expected[key].is_floating_point():
+            kind = "floating-point" if expected[key].is_floating_point() else "integer"
+            raise CheckpointError(f"{key} is of type {value.dtype}; {kind} numbers were expected.")

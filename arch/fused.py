@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TypeVar, overload
 
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import AetherNetConfig
-from .later import AetherNetLater, fuse_later
+from .fused_later import fuse_later
+from .later import AetherNetLater
 from .layers import ChannelNorm, GatedFFN
 from .network import BLOCK_NORM_EPS, FINAL_NORM_EPS, AetherBlock, AetherNet, ImageTail
 from .tiny import AetherTiny, RepConv3x3
@@ -95,9 +97,9 @@ def fuse(model: nn.Module) -> nn.Module:
     if isinstance(model, AetherNetLater):
         return fuse_later(model)
     if isinstance(model, FusedAetherNet):
-        copy = FusedAetherNet(model.config)
-        copy.load_state_dict(model.state_dict())
-        return copy.to(_like(model)).eval()
+        fused = FusedAetherNet(model.config).to(_like(model)).eval()
+        fused.load_state_dict(model.state_dict())
+        return fused
     raise TypeError(f"fuse takes an AetherNet, AetherTiny or AetherNetLater; {type(model).__name__} was given.")
 
 
@@ -112,7 +114,7 @@ def _fuse_net(model: AetherNet) -> FusedAetherNet:
                 f"{config.deployed_kernel} would change the output. Anneal it to 0 first (model.anneal(0.0))."
             )
         kernel = config.deployed_kernel
-    target = dataclasses.replace(config, fused="full", lk_kernel=kernel, deployed_kernel=None)
+    target = dataclasses.replace(config, fused="full", lk_kernel=kernel, sk_kernel=min(3, kernel), deployed_kernel=None)
     fused = FusedAetherNet(target).to(_like(model)).eval()
     state = {k: v for k, v in model.state_dict().items() if not k.startswith(("layers.", "norm."))}
     if config.norm == "layer":
@@ -127,23 +129,23 @@ def _fuse_net(model: AetherNet) -> FusedAetherNet:
 
 
 def _fold_block(block: AetherBlock) -> dict[str, Tensor]:
-    kernel, bias = (t.double() for t in block.conv.kernel_and_bias())
+    block = copy.deepcopy(block).double()
+    kernel, bias = block.conv.kernel_and_bias()
     ffn: GatedFFN = block.ffn
-    fc1 = torch.cat([ffn.fc1_gate.weight, ffn.fc1_main.weight]).double()
-    fc1_bias = torch.cat([ffn.fc1_gate.bias, ffn.fc1_main.bias]).double()
+    fc1 = torch.cat([ffn.fc1_gate.weight, ffn.fc1_main.weight])
+    fc1_bias = torch.cat([ffn.fc1_gate.bias, ffn.fc1_main.bias])
     out: dict[str, Tensor] = {}
     if isinstance(block.norm, nn.LayerNorm):
         # fc1(normalised * w + b) = (fc1 * w)(normalised) + fc1(b)
-        weight, shift = block.norm.weight.double(), block.norm.bias.double()
-        fc1_bias = fc1_bias + fc1 @ shift
-        fc1 = fc1 * weight
+        fc1_bias = fc1_bias + fc1 @ block.norm.bias
+        fc1 = fc1 * block.norm.weight
         out["norm.eps"] = torch.tensor(BLOCK_NORM_EPS)
     else:
         norm = block.norm
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
-        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         kernel = kernel * gain.view(-1, 1, 1, 1)
-        bias = (bias - norm.running_mean.double()) * gain + norm.bias.double()
+        bias = (bias - norm.running_mean) * gain + norm.bias
     if ffn.gate == "relu":
         out["ffn.relu_gate"] = torch.empty(0)
     out |= {
@@ -166,10 +168,9 @@ def _fuse_tiny(model: AetherTiny) -> AetherTiny:
         if isinstance(module, RepConv3x3):
             target = fused.get_submodule(name)
             assert isinstance(target, nn.Conv2d) and target.bias is not None
-            kernel, bias = module.double().kernel_and_bias()
+            kernel, bias = copy.deepcopy(module).double().kernel_and_bias()
             target.weight.copy_(kernel)
             target.bias.copy_(bias)
-            module.to(_like(fused))
     return fused
 
 

@@ -50,17 +50,17 @@ def fused_form(state: Mapping[str, Tensor], prefix: str) -> Fused:
         "kernel": ".conv.fused_conv.weight",
         "none": ".conv.lk_conv.weight",
     }
-    found = {form: key for form, end in marks.items() for key in state if _is(key, prefix, end)}
+    found: dict[Fused, str] = {}
+    for form, end in marks.items():
+        key = next((k for k in state if k.startswith(prefix) and k.endswith(end)), None)
+        if key is not None:
+            found[form] = key
     if len(found) > 1:
         first, second = list(found.values())[:2]
         raise CheckpointError(f"mixed AetherNet checkpoint: {first} is of a fused form and {second} is not.")
     if not found:
         raise CheckpointError(f"truncated AetherNet checkpoint: {prefix}0.0.conv.* is missing.")
     return next(iter(found))
-
-
-def _is(key: str, prefix: str, end: str) -> bool:
-    return key.startswith(prefix) and key.endswith(end)
 
 
 def integer_root(value: int, what: str) -> int:

@@ -24,6 +24,9 @@ LAYER_NORM_EPS = 1e-5
 class RunningNorm(nn.Module):
     """Batch norm with its running statistics, on (N, dim, H, W); a plain affine where `fused`."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, dim: int, *, fused: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1, dim, 1, 1))

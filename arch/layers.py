@@ -115,8 +115,9 @@ class ReparamLargeKernelConv(nn.Module):
 
 
 class GatedFFN(nn.Module):
-    """Gated feed-forward net over the last dimension: fc2(act(fc1_gate(x)) * fc1_main(x)) (Shazeer, GLU variants, 2020).
+    """Gated feed-forward net (Shazeer, GLU variants, 2020): fc2(act(fc1_gate(x)) * fc1_main(x)).
 
+    It works over the last dimension, with dropout after the product and after fc2.
     `gate` "gelu" is the public network's erf-GELU; "relu" wakes up faster in training and quantises better, and
     is marked in the state dict by the empty buffer `relu_gate`.
 
@@ -158,4 +159,4 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x - x.mean(1, keepdim=True)
         x = x * torch.rsqrt((x * x).mean(1, keepdim=True) + self.eps)
-        return x if self.weight is None else x * self.weight + self.bias
+        return x if self.weight is None or self.bias is None else x * self.weight + self.bias

@@ -58,6 +58,7 @@ class ImageTail(nn.Module):
         super().__init__()
         self.config = config
         c, s, ch = config.embed_dim, config.scale, config.in_chans
+        factors = upsample_factors(s)  # refuses other scales
         if config.image_residual:
             self.register_buffer("image_residual", torch.empty(0))
         if config.tail == "direct":
@@ -65,7 +66,7 @@ class ImageTail(nn.Module):
             return
         self.conv_before_upsample = nn.Sequential(nn.Conv2d(c, 64, 3, padding=1), nn.LeakyReLU(0.01))
         layers: list[nn.Module] = []
-        for factor in upsample_factors(s):
+        for factor in factors:
             layers += [nn.Conv2d(64, 64 * factor * factor, 3, padding=1), nn.PixelShuffle(factor)]
         self.upsample = nn.Sequential(*layers)
         self.conv_last = nn.Conv2d(64, ch, 3, padding=1)
@@ -148,7 +149,6 @@ class AetherNet(ImageTail):
         image_residual: bool = False,
         tail: Tail = "conv",
     ) -> None:
-        upsample_factors(upscale)  # refuses other scales
         if norm not in ("layer", "batch") or tail not in ("conv", "direct"):
             raise ValueError(f"norm is {norm!r}, tail is {tail!r}; allowed are layer|batch and conv|direct.")
         if not depths or min(depths) < 1:
