@@ -1,0 +1,5 @@
+"""The command line: ``vsaether upscale | engines | info | demo``."""
+
+from .commands import main
+
+__all__ = ["main"]

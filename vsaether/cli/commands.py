@@ -1,0 +1,183 @@
+"""The commands and their arguments.
+
+Exit codes: 0 done; 1 it could not be done, and one line says why; 2 the command line is wrong; 130 interrupted
+(Ctrl-C); 143 terminated.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+
+import vapoursynth as vs
+from av.error import FFmpegError
+
+from .encoders import MUXERS, Encoding
+from .errors import CliError
+
+
+class _Terminated(BaseException):
+    """SIGTERM."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the result is the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.getLogger("libav").addHandler(logging.NullHandler())
+    logging.getLogger("libav").propagate = False
+    os.environ.setdefault("SVT_LOG", "1")
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options.run(options)
+    except (CliError, vs.Error) as error:
+        return _fail(str(error))
+    except (FFmpegError, OSError) as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or error}")
+    except MemoryError:
+        return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written")
+        return 128 + signal.SIGINT
+    except _Terminated:
+        _fail("terminated; nothing was written")
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _fail(text: str) -> int:
+    print(f"vsaether: {' '.join(text.split())}", file=sys.stderr)
+    return 1
+
+
+def _notice(text: str) -> None:
+    print(f"vsaether: note: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vsaether",
+        description="Upscale video and images with AetherNet.",
+        epilog="exit codes: 0 done, 1 not done (one line says why), 2 wrong command line, 130 interrupted",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_upscale(commands.add_parser("upscale", help="upscale a video, an image or a folder of images"))
+    engines = commands.add_parser("engines", help="list engines and backends")
+    engines.set_defaults(run=_engines)
+    info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
+    info.add_argument("file", type=Path, metavar="FILE")
+    info.set_defaults(run=_info)
+    demo = commands.add_parser("demo", help="upscale the bundled clip and compare it with bicubic scaling")
+    demo.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
+    demo.add_argument("--engine", default="small_2x_int8", help="default: small_2x_int8")
+    demo.add_argument("--limit", type=_positive, metavar="N", help="only the first N frames")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_upscale(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", type=Path, metavar="IN", help="a video, an image, or a folder of images")
+    videos = " ".join(MUXERS)
+    add(
+        "output",
+        type=Path,
+        metavar="OUT",
+        help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png",
+    )
+    add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
+    add("--backend", default="auto", help="auto, or one of those listed by: vsaether engines")
+    add("--tile", type=_size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
+    add("--num-streams", type=_positive, default=1, metavar="N", help="inferences at the same time; default: 1")
+    add("--codec", help="FFmpeg's name of the encoder; default: libx264, libx265 above 8 bits; .webm: VP9 or AV1")
+    add("--crf", type=float, metavar="N", help="constant quality; lower is better")
+    add("--preset", metavar="P", help="speed preset of the encoder")
+    add("--pix-fmt", metavar="FMT", help="sample format; default: as the input")
+    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options of the encoder")
+    add("--fps", type=_rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
+    add("--limit", type=_positive, metavar="N", help="only the first N frames")
+    add("--drop-unsupported", action="store_true", help="leave out streams which OUT's container cannot carry")
+    add("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.set_defaults(run=_upscale)
+
+
+def _upscale(options: argparse.Namespace) -> None:
+    from .upscale import Job, run
+
+    encoding = Encoding(options.codec, options.crf, options.preset, options.pix_fmt, options.encoder_options)
+    job = Job(
+        source=options.source,
+        output=options.output,
+        engine=options.engine,
+        backend=options.backend,
+        tile=options.tile,
+        num_streams=options.num_streams,
+        encoding=encoding,
+        rate=options.fps,
+        limit=options.limit,
+        overwrite=options.overwrite,
+        drop_unsupported=options.drop_unsupported,
+    )
+    print(run(job, _notice))
+
+
+def _engines(options: argparse.Namespace) -> None:
+    from .describe import engines
+
+    print(engines())
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .describe import info
+
+    print(info(options.file))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import run
+
+    print(run(options.output, options.engine, options.limit, _notice))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 480x270")
+    return int(width), int(height)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 25, 23.976 or 30000/1001")
+    return rate
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = {}
+    for part in text.split(","):
+        key, separator, value = part.partition("=")
+        if not (key and separator):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form key=value")
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,153 @@
+"""Which encoder writes what: defaults by container, quality, sample formats, HDR metadata."""
+
+import dataclasses
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import av
+import vapoursynth as vs
+from av.codec.codec import find_best_pix_fmt_of_list
+
+from .errors import CliError
+from .formats import Layout
+from .source import VideoInfo
+
+MUXERS = {
+    ".mkv": "matroska",
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".m2ts": "mpegts",
+}
+
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "18", "preset": "medium"},
+    "libx265": {"crf": "20", "preset": "medium", "x265-params": "log-level=error"},
+    "libsvtav1": {"crf": "28", "preset": "8"},
+    "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+    "ffv1": {"level": "3", "slicecrc": "1"},
+}
+_INTERLACED = ("libx264", "mpeg2video", "prores_ks", "prores", "dnxhd", "ffv1", "rawvideo", "v210")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the user asks of the encoder; None is the default of the container and the encoder."""
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder ready to be opened: its name, FFmpeg's pix_fmt, its options, and what it cannot keep."""
+
+    codec: str
+    pix_fmt: str
+    options: dict[str, str]
+    interlaced: bool
+    notices: list[str]
+
+
+def choose(encoding: Encoding, suffix: str, info: VideoInfo) -> Encoder:
+    """The encoder for a video. Raises CliError if there is none, or it does not do what is asked."""
+    name = encoding.codec or _default(suffix, info)
+    try:
+        codec = av.Codec(name, "w")
+    except ValueError as error:
+        raise CliError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}, prores_ks") from error
+    if codec.type != "video" or not codec.video_formats:
+        raise CliError(f"{name} is not a video encoder")
+    if info.interlaced and name not in _INTERLACED:
+        raise CliError(
+            f"the input is interlaced, and {name} codes progressive video only; use --codec libx264 and .mkv or .mp4, "
+            "or deinterlace it first"
+        )
+    pix_fmt, notices = _pix_fmt(codec, encoding.pix_fmt, info.layout)
+    options = dict(_DEFAULTS.get(name, {}))
+    known = {option.name for group in _option_sets(name) for option in group}
+    for key, value in (("crf", encoding.crf), ("preset", encoding.preset)):
+        if value is not None:
+            if key not in known:
+                raise CliError(f"{name} has no {key}; give its own options with --encoder-options")
+            options[key] = str(value)
+    for key, value in encoding.options.items():
+        if key not in known:
+            raise CliError(f"{name} has no option {key!r}")
+        options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
+    _add_hdr(name, options, info)
+    return Encoder(name, pix_fmt, options, info.interlaced, notices)
+
+
+def _default(suffix: str, info: VideoInfo) -> str:
+    if suffix == ".webm":
+        return "libsvtav1" if info.layout.bits > 8 and info.layout.subsampling == (1, 1) else "libvpx-vp9"
+    return "libx265" if info.layout.bits > 8 and not info.interlaced else "libx264"
+
+
+def _option_sets(name: str) -> tuple:
+    known = av.CodecContext.create(name, "w").supported_options
+    return known.generic, known.private
+
+
+def _pix_fmt(codec: av.Codec, wanted: str | None, layout: Layout) -> tuple[str, list[str]]:
+    assert codec.video_formats
+    names = [fmt.name for fmt in codec.video_formats if not fmt.name.startswith("yuvj")]
+    if wanted is not None:
+        if wanted not in names:
+            raise CliError(f"{codec.name} does not take the pixel format {wanted}; it takes {', '.join(names)}")
+        return wanted, []
+    if layout.pix_fmt in names:
+        return layout.pix_fmt, []
+    if layout.family == vs.RGB and not any(av.VideoFormat(name).is_rgb for name in names):
+        deep = "yuv420p10le" if layout.bits > 8 else "yuv420p"
+        best = deep if deep in names else "yuv420p" if "yuv420p" in names else names[0]
+    else:
+        found, _ = find_best_pix_fmt_of_list(names, layout.pix_fmt, layout.alpha)
+        best = found.name if found else names[0]
+    return best, losses(layout, Layout.of(best), codec.name)
+
+
+def losses(source: Layout, target: Layout, codec: str) -> list[str]:
+    """What of a layout another cannot hold, as sentences."""
+    found = []
+    if source.alpha and not target.alpha:
+        found.append(f"{codec} cannot hold the alpha channel: it is left out (libvpx-vp9 in .webm or ffv1 in .mkv can)")
+    if target.bits < source.bits:
+        found.append(f"{codec} cannot hold {source.bits} bits: the output has {target.bits}")
+    same = dataclasses.replace(source, alpha=target.alpha, bits=target.bits)
+    if same != target and (source.family, source.subsampling) != (vs.GRAY, (0, 0)) and source.family != vs.GRAY:
+        found.append(f"{codec} cannot hold {source.pix_fmt}: the output is {target.pix_fmt}")
+    return found
+
+
+def _add_hdr(name: str, options: dict[str, str], info: VideoInfo) -> None:
+    """Static HDR metadata (SMPTE ST 2086, CTA-861.3), which these encoders take as text."""
+    if name not in ("libx264", "libx265", "libsvtav1"):
+        return
+    chroma, light = (1, 1) if name == "libsvtav1" else (50000, 10000)
+    digits = "{:.6g}" if name == "libsvtav1" else "{:.0f}"
+    found = []
+    if info.mastering and len(info.mastering) >= 88:
+        numbers = struct.unpack("=22i", info.mastering[:88])
+        ratios = [a / b if b else 0 for a, b in zip(numbers[0:20:2], numbers[1:20:2], strict=True)]
+        if numbers[20] and numbers[21]:
+            red, green, blue, white = (
+                ",".join(digits.format(ratio * chroma) for ratio in ratios[at : at + 2]) for at in (0, 2, 4, 6)
+            )
+            lowest, highest = (digits.format(ratio * light) for ratio in ratios[8:10])
+            key = "master-display" if name == "libx265" else "mastering-display"
+            found.append(f"{key}=G({green})B({blue})R({red})WP({white})L({highest},{lowest})")
+    if info.light_level and len(info.light_level) >= 8:
+        most, average = struct.unpack("=2I", info.light_level[:8])
+        key = {"libx264": "cll", "libx265": "max-cll", "libsvtav1": "content-light"}[name]
+        found.append(f"{key}={most},{average}")
+    key = f"{name.removeprefix('lib')}-params"
+    if found:
+        options[key] = ":".join([*([options[key]] if key in options else []), *found])

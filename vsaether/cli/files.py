@@ -1,0 +1,125 @@
+"""Output files and folders: written under a temporary name beside the final one, which they get when complete."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import CliError
+
+
+def check_target(target: Path, source: Path, overwrite: bool) -> None:
+    """Refuse an output which could not be written, or would destroy something. Raises CliError."""
+    if not target.parent.is_dir():
+        raise CliError(f"the folder {target.parent} does not exist; create it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise CliError(f"the folder {target.parent} is not writable")
+    if target.exists() and target.samefile(source):
+        raise CliError(f"{target} is the input itself; choose another output")
+    if target.exists() and not target.is_dir() and not overwrite:
+        raise CliError(f"{target} exists; choose another name, or allow it to be replaced with --overwrite")
+
+
+class PendingFile:
+    """A file to be: write to ``path``, then ``commit``. Left without a commit, nothing remains."""
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+        self._overwrite = overwrite
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.touch(exist_ok=False)
+        except OSError as error:
+            raise CliError(f"cannot write {self.target}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def commit(self) -> None:
+        """Flush to the disk, and give the file its name."""
+        _sync(self.path)
+        if self._overwrite:
+            self.path.replace(self.target)
+        else:
+            _rename_new(self.path, self.target)
+        _sync(self.target.parent)
+
+
+class PendingFolder:
+    """A folder to be, or files to be added to one: write into ``path``, then ``commit``."""
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        self.target = target
+        unique = f"{uuid.uuid4().hex[:8]}.part"
+        self.path = target / f".{unique}" if target.is_dir() else target.with_name(f".{target.name}.{unique}")
+        self._overwrite = overwrite
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir()
+        except OSError as error:
+            raise CliError(f"cannot write {self.target}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def add(self, name: str, data: bytes) -> None:
+        """Write a file into the folder. Raises CliError if one of this name is there already."""
+        if (self.target / name).exists() and not self._overwrite:
+            raise CliError(f"{self.target / name} exists; choose another folder, or allow it with --overwrite")
+        try:
+            with open(self.path / name, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError as error:
+            raise CliError(f"two inputs would both be written as {self.target / name}; rename one") from error
+        except OSError as error:
+            raise CliError(f"cannot write {self.target / name}: {error.strerror}") from error
+
+    def commit(self) -> None:
+        """Give the folder its name, or move its files into the one that is there."""
+        if self.path.parent == self.target:
+            for path in sorted(self.path.iterdir()):
+                target = self.target / path.name
+                if self._overwrite:
+                    path.replace(target)
+                else:
+                    _rename_new(path, target)
+        else:
+            self.path.rename(self.target)
+        _sync(self.target)
+        _sync(self.target.parent)
+
+
+def _rename_new(path: Path, target: Path) -> None:
+    """Rename, but never onto a file which has appeared in the meantime."""
+    try:
+        os.link(path, target)
+    except FileExistsError as error:
+        raise CliError(f"{target} has appeared in the meantime; it was left as it is") from error
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise CliError(f"{target} has appeared in the meantime; it was left as it is") from None
+        path.replace(target)
+
+
+def _sync(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,232 @@
+"""Frames through VapourSynth: each frame is handed over, upscaled and handed back in order, with all its properties.
+
+Frames are pushed, not pulled: the length of the input need not be known, and what VapourSynth asks for is always
+there. One chain of filters is kept for each size, format and field structure.
+"""
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import vapoursynth as vs
+
+from .errors import CliError
+from .formats import Layout, Tags, planar
+
+Upscale = Callable[[vs.VideoNode], vs.VideoNode]
+Target = Callable[[Layout, Tags], tuple[Layout, Tags]]
+
+_LENGTH = 1 << 20  # frames of one chain; tiles of 2048 such clips still fit one after the other in VapourSynth
+_CHAINS = 4
+_UNSPECIFIED = 2
+_FULL = 2
+
+
+@dataclass
+class _Chain:
+    node: vs.VideoNode
+    layout: Layout
+    tags: Tags
+    pending: dict[int, vs.VideoFrame]
+    count: int = 0
+
+
+@dataclass
+class _Job:
+    number: int
+    frame: av.VideoFrame
+    chain: _Chain
+    future: "Future[vs.VideoFrame]"
+    name: str
+
+
+class Upscaler:
+    """Upscales frames one after the other, ``depth`` of them at a time.
+
+    ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
+    frames of a layout and tags. ``scale`` is the engine's factor.
+    """
+
+    def __init__(self, upscale: Upscale, scale: int, target: Target, depth: int) -> None:
+        self._upscale = upscale
+        self._scale = scale
+        self._target = target
+        self._depth = depth
+        self._chains: OrderedDict[tuple, _Chain] = OrderedDict()
+        self._jobs: deque[_Job] = deque()
+
+    def push(self, frame: av.VideoFrame, name: str) -> Iterator[tuple[av.VideoFrame, str]]:
+        """Hand a frame over, and get the finished ones for which there is no more room in the queue."""
+        frame, layout = planar(frame)
+        tags = Tags.of(frame)
+        given = _to_vs(frame, layout)
+        key = (layout, tags, frame.width, frame.height, frame.interlaced_frame)
+        chain = self._chains.get(key)
+        if chain is None or chain.count == _LENGTH:
+            chain = self._chains[key] = self._build(layout, tags, given)
+            if len(self._chains) > _CHAINS:
+                self._chains.popitem(last=False)
+        self._chains.move_to_end(key)
+        number = chain.count
+        chain.count += 1
+        chain.pending[number] = given
+        self._jobs.append(_Job(number, frame, chain, chain.node.get_frame_async(number), name))
+        while len(self._jobs) > self._depth:
+            yield self._finish(self._jobs.popleft())
+
+    def flush(self) -> Iterator[tuple[av.VideoFrame, str]]:
+        """The frames still in the queue."""
+        while self._jobs:
+            yield self._finish(self._jobs.popleft())
+
+    def close(self) -> None:
+        """Wait for the frames in work and forget them."""
+        while self._jobs:
+            self._jobs.popleft().future.exception()
+        self._chains.clear()
+
+    def _build(self, layout: Layout, tags: Tags, first: vs.VideoFrame) -> _Chain:
+        pending = {0: first}
+        clip = _clip(pending, _LENGTH)
+        target, wanted = self._target(layout, tags)
+        if _holds_more(target, layout):
+            clip = self._upscale(_convert(clip, layout, tags, target, wanted))
+        else:
+            clip = _convert(self._upscale(clip), layout, tags, target, wanted)
+        return _Chain(clip, target, wanted, pending)
+
+    def _finish(self, job: _Job) -> tuple[av.VideoFrame, str]:
+        try:
+            result = job.future.result()
+        finally:
+            job.chain.pending.pop(job.number, None)
+        with result:
+            return self._to_av(result, job.frame, job.chain.layout, job.chain.tags), job.name
+
+    def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, target: Layout, tags: Tags) -> av.VideoFrame:
+        width, height = source.width * self._scale, source.height * self._scale
+        # A scaled copy carries what PyAV cannot set: side data, field flags, sample aspect. Its samples are replaced.
+        frame = source.reformat(width, height, target.pix_fmt, interpolation="POINT")
+        frame.make_writable()
+        tags.put(frame)
+        frame.pict_type = 0
+        planes, alpha = target.planes(frame)
+        for number, plane in enumerate(planes):
+            plane[:] = np.asarray(result[number])[: plane.shape[0], : plane.shape[1]]
+        if alpha is not None:
+            given = result.props.get("_Alpha")
+            if not isinstance(given, vs.VideoFrame):
+                raise CliError("the filter returned no alpha plane for a clip with alpha")
+            alpha[:] = _rescaled(np.asarray(given[0])[:height, :width], given.format.bits_per_sample, target.bits)
+        return frame
+
+
+def still(frame: av.VideoFrame) -> vs.VideoNode:
+    """A clip of one frame."""
+    frame, layout = planar(frame)
+    return _clip({0: _to_vs(frame, layout)}, 1)
+
+
+def to_rgb24(result: vs.VideoFrame) -> av.VideoFrame:
+    """An RGB24 frame of VapourSynth as a frame of FFmpeg."""
+    layout = Layout(vs.RGB, 8)
+    frame = av.VideoFrame(result.width, result.height, layout.pix_fmt)
+    for number, plane in enumerate(layout.planes(frame)[0]):
+        plane[:] = np.asarray(result[number])
+    return frame
+
+
+def _clip(pending: dict[int, vs.VideoFrame], length: int) -> vs.VideoNode:
+    """A clip whose frames are looked up in ``pending``, which holds the first."""
+    first = pending[0]
+    blank = vs.core.std.BlankClip(
+        width=first.width, height=first.height, format=first.format.id, length=length, keep=True
+    )
+    return vs.core.std.ModifyFrame(blank, blank, lambda n, f: pending[n])
+
+
+def _padded(layout: Layout, width: int, height: int, interlaced: bool) -> tuple[int, int]:
+    """The next size whose chroma VapourSynth can hold; of both fields, if there are two."""
+    across, down = (1 << sub for sub in layout.subsampling)
+    down <<= interlaced
+    return math.ceil(width / across) * across, math.ceil(height / down) * down
+
+
+def _to_vs(frame: av.VideoFrame, layout: Layout) -> vs.VideoFrame:
+    width, height = _padded(layout, frame.width, frame.height, frame.interlaced_frame)
+    result = vs.core.create_video_frame(layout.vs_format, width, height)
+    planes, alpha = layout.planes(frame)
+    for number, plane in enumerate(planes):
+        _fill(np.asarray(result[number]), plane)
+    props = result.props
+    if alpha is not None:
+        mask = vs.core.create_video_frame(layout.vs_alpha, width, height)
+        _fill(np.asarray(mask[0]), alpha)
+        mask.props["_Range"] = vs.RANGE_FULL
+        props["_Alpha"] = mask
+    props["_FieldBased"] = vs.FIELD_TOP if frame.interlaced_frame else vs.FIELD_PROGRESSIVE
+    props["_Transfer"] = frame.color_trc or _UNSPECIFIED
+    props["_Primaries"] = frame.color_primaries or _UNSPECIFIED
+    if layout.family == vs.RGB:
+        props["_Matrix"] = vs.MATRIX_RGB
+    else:
+        props["_Matrix"] = frame.colorspace or _UNSPECIFIED
+    if layout.family == vs.RGB or frame.color_range == _FULL or (layout.family == vs.GRAY and not frame.color_range):
+        props["_Range"] = vs.RANGE_FULL
+    elif frame.color_range:
+        props["_Range"] = vs.RANGE_LIMITED
+    if frame.chroma_location and layout.family == vs.YUV:
+        props["_ChromaLocation"] = frame.chroma_location - 1
+    return result
+
+
+def _fill(target: np.ndarray, plane: np.ndarray) -> None:
+    """Copy a plane into a target which may be larger: its last row and column go on."""
+    height, width = plane.shape
+    target[:height, :width] = plane
+    target[:height, width:] = plane[:, -1:]
+    target[height:] = target[height - 1]
+
+
+def _rescaled(plane: np.ndarray, bits: int, target: int) -> np.ndarray:
+    """Full-range samples of one depth as samples of another."""
+    if bits == target:
+        return plane
+    largest, wanted = (1 if depth == 32 else (1 << depth) - 1 for depth in (bits, target))
+    scaled = plane.astype(np.float64) * (wanted / largest)
+    return scaled if target == 32 else np.rint(scaled)
+
+
+def _holds_more(target: Layout, source: Layout) -> bool:
+    """Whether converting before upscaling keeps what converting after it would lose."""
+    if target.family != source.family:
+        return target.family == vs.RGB
+    finer = any(a < b for a, b in zip(target.subsampling, source.subsampling, strict=True))
+    return target.bits > source.bits or finer
+
+
+def _convert(clip: vs.VideoNode, source: Layout, tags: Tags, target: Layout, wanted: Tags) -> vs.VideoNode:
+    """The clip in another layout, and read by other tags; the same clip if nothing is to be done."""
+    if target.vs_format.id == source.vs_format.id and (tags.colorspace, tags.color_range) == (
+        wanted.colorspace,
+        wanted.color_range,
+    ):
+        return clip
+    arguments: dict[str, int] = {}
+    if target.family != source.family or tags.colorspace != wanted.colorspace:
+        if source.family == vs.YUV and tags.colorspace == _UNSPECIFIED:
+            arguments["matrix_in"] = guessed_matrix(clip.width, clip.height)
+        if target.family == vs.YUV:
+            arguments["matrix"] = wanted.colorspace
+    if wanted.color_range:
+        arguments["range"] = vs.RANGE_FULL if wanted.color_range == _FULL else vs.RANGE_LIMITED
+    return clip.resize.Bicubic(format=target.vs_format.id, dither_type="ordered", **arguments)
+
+
+def guessed_matrix(width: int, height: int) -> int:
+    """The matrix players assume of untagged YUV: BT.601 for standard definition, BT.709 above."""
+    return vs.MATRIX_BT709 if width > 1024 or height > 576 else vs.MATRIX_ST170_M

@@ -1,0 +1,200 @@
+"""The command ``vsaether upscale``: what is read, what is written, and the loop between them."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import vapoursynth as vs
+from tqdm import tqdm
+
+import vsaether
+
+from . import encoders
+from .encoders import MUXERS, Encoding
+from .errors import CliError
+from .files import PendingFile, PendingFolder, check_target
+from .formats import fraction
+from .graph import Upscaler
+from .images import SUFFIXES, ImageSource, ImageWriter, list_images
+from .muxer import VideoWriter
+from .source import VideoSource
+
+_PATTERN = re.compile(r"%0?\d*d")
+_IMAGE_RATE = Fraction(24)
+_LATE = 2  # seconds by which other streams may lie behind the video in a file
+_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the command."""
+
+    source: Path
+    output: Path
+    engine: str = "small_2x_int8"
+    backend: str = "auto"
+    tile: tuple[int, int] | None = None
+    num_streams: int = 1
+    encoding: Encoding = field(default_factory=Encoding)
+    rate: Fraction | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    drop_unsupported: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done."""
+
+    engine: str
+    precision: str
+    backend: str
+    frames: int
+    seconds: float
+    size: tuple[int, int]
+    source: Path
+    output: Path
+    comparison: Path | None = None
+
+    def also(self, comparison: Path) -> "Summary":
+        """The same with one more file."""
+        return dataclasses.replace(self, comparison=comparison)
+
+    def __str__(self) -> str:
+        width, height = self.size
+        fps = self.frames / self.seconds if self.seconds else 0.0
+        lines = {
+            "engine": self.engine,
+            "precision": self.precision,
+            "backend": self.backend,
+            "frames": f"{self.frames} of {width}x{height}",
+            "speed": f"{fps:.2f} fps, {self.seconds:.1f} s",
+            "input": self.source,
+            "output": self.output,
+            **({"comparison": self.comparison} if self.comparison else {}),
+        }
+        return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
+
+
+def run(job: Job, notice: Callable[[str], None]) -> Summary:
+    """Do a job; what cannot be kept is told to ``notice``. The output appears only when it is complete.
+
+    Raises CliError, or vapoursynth.Error where the filter refuses.
+    """
+    if not job.source.exists():
+        raise CliError(f"{job.source} does not exist")
+    engine = vsaether.engines.resolve(job.engine)
+    backend = vsaether.backends.create(job.backend, num_streams=job.num_streams)
+    with ExitStack() as stack:
+        source = _source(job)
+        stack.callback(source.close)
+        pending, writer = _output(job, source, engine.scale, stack)
+        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2)
+        stack.callback(upscaler.close)
+        began = time.perf_counter()
+        _loop(job, source, upscaler, writer)
+        pending.commit()
+        seconds = time.perf_counter() - began
+    for text in writer.notices:
+        notice(text)
+    if isinstance(source, VideoSource) and source.undecodable:
+        notice(f"{source.undecodable} damaged packets of the input could not be decoded")
+    size = source.info.width * engine.scale, source.info.height * engine.scale
+    return Summary(engine.name, engine.precision, backend.name, writer.frames, seconds, size, job.source, job.output)
+
+
+def _source(job: Job) -> VideoSource | ImageSource:
+    rate = job.rate or _IMAGE_RATE
+    if job.source.is_dir():
+        paths = list_images(job.source)
+        if not paths:
+            raise CliError(f"{job.source} holds no images ({', '.join(sorted(SUFFIXES))})")
+        return ImageSource(paths[: job.limit], rate)
+    if job.source.suffix.lower() in SUFFIXES:
+        return ImageSource([job.source], rate)
+    if job.rate:
+        raise CliError("--fps is for images; a video keeps its timestamps")
+    return VideoSource(job.source)
+
+
+def _output(
+    job: Job, source: VideoSource | ImageSource, scale: int, stack: ExitStack
+) -> tuple[PendingFile | PendingFolder, VideoWriter | ImageWriter]:
+    """The output, checked and opened."""
+    suffix = job.output.suffix.lower()
+    if suffix in MUXERS:
+        check_target(job.output, job.source, job.overwrite)
+        encoder = encoders.choose(job.encoding, suffix, source.info)
+        pending = stack.enter_context(PendingFile(job.output, job.overwrite))
+        video = source if isinstance(source, VideoSource) else None
+        return pending, VideoWriter(pending.path, suffix, encoder, source.info, scale, video, job.drop_unsupported)
+    if job.encoding != Encoding():
+        raise CliError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
+    if suffix and suffix not in SUFFIXES:
+        known = ", ".join([*MUXERS, *sorted(SUFFIXES)])
+        raise CliError(f"{job.output}: the suffix {suffix} is none of {known}; no suffix stands for a folder of images")
+    numbered = _PATTERN.search(job.output.name)
+    if suffix and not numbered:
+        if job.source.is_dir() or isinstance(source, VideoSource):
+            raise CliError(f"{job.output} is one image; for many, give a folder or a pattern such as frames/%06d.png")
+        check_target(job.output, job.source, job.overwrite)
+        pending = PendingFolder(job.output.parent, job.overwrite)
+        return stack.enter_context(pending), ImageWriter(pending, suffix, lambda name, number: job.output.name)
+    folder = job.output.parent if suffix else job.output
+    check_target(folder, job.source, job.overwrite)
+    if folder.is_dir() and any(folder.iterdir()) and not job.overwrite:
+        raise CliError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
+    pending = stack.enter_context(PendingFolder(folder, job.overwrite))
+    if numbered:
+        return pending, ImageWriter(pending, suffix, lambda name, number: job.output.name % number)
+    if isinstance(source, VideoSource):
+        return pending, ImageWriter(pending, ".png", lambda name, number: f"{name}.png")
+    return pending, ImageWriter(pending, None, lambda name, number: name)
+
+
+def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
+    return lambda clip: vsaether.upscale(
+        clip, job.engine, backend=job.backend, tile=job.tile, num_streams=job.num_streams
+    )
+
+
+def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+    known = source.info.frames
+    total = min(known, job.limit) if known and job.limit else known or job.limit
+    taken, end = 0, None
+    with tqdm(total=total or None, unit=" frames", dynamic_ncols=True, bar_format=_BAR if total else None) as bar:
+
+        def put(done: Iterator[tuple[av.VideoFrame, str]]) -> None:
+            for frame, name in done:
+                writer.write(frame, name)
+                bar.update()
+
+        for item in source:
+            if isinstance(item, av.Packet):
+                if end is None or _seconds(item) < end:
+                    writer.copy(item)
+                continue
+            frame, name = item
+            if end is not None:
+                if _seconds(frame) > end + _LATE:
+                    break
+                continue
+            put(upscaler.push(frame, name))
+            taken += 1
+            if taken == job.limit:
+                end = _seconds(frame) + (frame.duration or 0) * fraction(frame.time_base)
+        put(upscaler.flush())
+        bar.total = bar.n
+    if not taken:
+        raise CliError(f"{job.source} holds no frame which can be decoded")
+    writer.close()
+
+
+def _seconds(item: av.VideoFrame | av.Packet) -> Fraction:
+    return (item.pts if item.pts is not None else item.dts or 0) * fraction(item.time_base)
