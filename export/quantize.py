@@ -65,7 +65,7 @@ class Quantizer(nn.Module):
             zeros = torch.zeros_like(step, dtype=torch.int32)
             return torch.fake_quantize_per_channel_affine(x, step, zeros, 0, self.lowest, CODES)
         zero = torch.zeros(1, dtype=torch.int32, device=x.device)
-        if isinstance(self._amax, nn.Parameter) and torch.is_grad_enabled():
+        if self._amax.requires_grad and torch.is_grad_enabled():
             step, factor = self.scale.view(1), (x.numel() * CODES) ** -0.5
             learnable = torch._fake_quantize_learnable_per_tensor_affine  # pyright: ignore[reportPrivateImportUsage]
             return learnable(x, step, zero.float(), self.lowest, CODES, factor)
@@ -265,12 +265,9 @@ def learn_ranges(model: nn.Module) -> list[nn.Parameter]:
 
 
 def freeze_ranges(model: nn.Module) -> None:
-    """Fix all ranges at their present values, in place: buffers again, which no training changes."""
+    """Fix all ranges at their present values, in place; weights go on being trained inside of them."""
     for _, conv in quant_convs(model):
-        quantizer = conv.input_quantizer
-        value = quantizer._amax.detach().clone()
-        del quantizer._amax
-        quantizer.register_buffer("_amax", value)
+        conv.input_quantizer._amax.requires_grad_(False)
         conv.track_weight = False
 
 
