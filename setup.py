@@ -1,5 +1,6 @@
 """What setup.cfg cannot say: the native VapourSynth plugin, built into vapoursynth's autoload folder."""
 
+import shutil
 from pathlib import Path
 
 import vapoursynth
@@ -27,6 +28,11 @@ class BuildPlugin(build_ext):
 
 class PlatformWheel(bdist_wheel):
     """The plugin does not link to Python: one wheel serves every version of it."""
+
+    def run(self) -> None:
+        # A module which was renamed since the last build must not live on in the wheel.
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]

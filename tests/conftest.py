@@ -7,9 +7,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 MakeEngine = Callable[..., Path]
+
+LINEAR = {2: (0.25, 0.75, 0.0)}
+"""Weights of the pixel before, the pixel itself and the one after, for the first of the pixels which replace one."""
+
+
+def _image(scale: int, linear: bool) -> np.ndarray:
+    """A convolution that makes scale * scale channels of each: DepthToSpace of it is the larger image, by repeating
+    pixels or by linear interpolation.
+    """
+    if not linear:
+        return np.repeat(np.eye(3), scale * scale, 0)[:, :, None, None]
+    first = np.array(LINEAR[scale])
+    phases = [first, first[::-1]]
+    weight = np.zeros((3, scale * scale, 3, 3, 3))
+    for channel in range(3):
+        for y, vertical in enumerate(phases):
+            for x, horizontal in enumerate(phases):
+                weight[channel, y * scale + x, channel] = np.outer(vertical, horizontal)
+    return weight.reshape(3 * scale * scale, 3, 3, 3)
 
 
 def build_engine(
@@ -17,60 +36,61 @@ def build_engine(
     scale: int = 2,
     kernels: tuple[int, ...] = (3, 5),
     channels: int = 8,
-    strength: float = 0.3,
-    int8: bool = False,
+    precision: str = "fp32",
+    linear: bool = False,
     seed: int = 0,
-    bytes_per_pixel: int = 256,
     **overrides: str,
 ) -> onnx.ModelProto:
-    """Random convolutions with ReLU between, plus a nearest-neighbour image residual, then DepthToSpace.
+    """An engine of random convolutions with ReLU between, plus an image residual.
 
-    Without kernels the engine is nearest-neighbour scaling: an identity for colour. The receptive radius in the metadata
-    is the true one. Overrides replace metadata.
+    Without kernels it only scales, by repeating pixels or by linear interpolation: an identity for colour. The
+    receptive radius in the metadata is the true one. Overrides replace metadata, or remove it where empty.
     """
     random = np.random.default_rng(seed)
+    real = np.float16 if precision == "fp16" else np.float32
     weights, nodes = [], []
 
     def constant(name: str, value: np.ndarray) -> str:
         weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def quantised(name: str, spread: float) -> str:
-        """Symmetric int8 of one tensor, as in the exported engines."""
-        step = constant(f"{name}_scale", np.array(spread / 127, np.float32))
-        zero = constant(f"{name}_zero", np.array(0, np.int8))
-        nodes.append(helper.make_node("QuantizeLinear", [name, step, zero], [f"{name}_q"]))
-        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", step, zero], [f"{name}_dq"]))
-        return f"{name}_dq"
+    def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
 
-    # The residual: channel-major repetition is what DepthToSpace (CRD) spreads over scale x scale pixels.
-    repeat = np.repeat(np.eye(3, dtype=np.float32), scale * scale, 0)[:, :, None, None]
-    nodes.append(helper.make_node("Conv", ["input", constant("repeat", repeat)], ["residual"]))
-    last, width = "input", 3
+    def cast(name: str, output: str, to: int) -> str:
+        return node("Cast", [name], output, to=to) if precision == "fp16" else name
+
+    def quantised(name: str, spread: float) -> str:
+        """Symmetric int8 of the whole tensor, where the engine is int8."""
+        if precision != "int8":
+            return name
+        step = constant(f"{name}_step", np.array(spread / 127, np.float32))
+        zero = constant(f"{name}_zero", np.array(0, np.int8))
+        return node(
+            "DequantizeLinear", [node("QuantizeLinear", [name, step, zero], f"{name}_q"), step, zero], f"{name}_dq"
+        )
+
+    start = cast("input", "half_input", TensorProto.FLOAT16)
+    image = _image(scale, linear).astype(real)
+    total = node("Conv", [start, constant("image", image)], "residual", pads=[image.shape[-1] // 2] * 4)
+    last, width = start, 3
     for index, kernel in enumerate(kernels):
         final = index == len(kernels) - 1
         out = 3 * scale * scale if final else channels
-        gain = (strength if final else 1.5) / math.sqrt(width * kernel * kernel)
-        weight = random.standard_normal((out, width, kernel, kernel)).astype(np.float32) * gain
-        source, filters = last, constant(f"weight{index}", weight)
-        if int8:
-            source, filters = (
-                quantised(last, 1.0 if index == 0 else 4.0),
-                quantised(filters, float(abs(weight).max())),
-            )
-        nodes.append(helper.make_node("Conv", [source, filters], [f"conv{index}"], pads=[kernel // 2] * 4))
-        last, width = f"conv{index}", out
-        if not final:
-            nodes.append(helper.make_node("Relu", [last], [f"relu{index}"]))
-            last = f"relu{index}"
-    total = "residual"
+        gain = (0.3 if final else 1.5) / math.sqrt(width * kernel * kernel)
+        weight = (random.standard_normal((out, width, kernel, kernel)) * gain).astype(real)
+        source = quantised(last, 4.0 if index else 1.0)
+        filters = quantised(constant(f"weight{index}", weight), float(abs(weight).max()))
+        last, width = node("Conv", [source, filters], f"conv{index}", pads=[kernel // 2] * 4), out
+        last = last if final else node("Relu", [last], f"relu{index}")
     if kernels:
-        nodes.append(helper.make_node("Add", ["residual", last], ["total"]))
-        total = "total"
-    nodes.append(helper.make_node("DepthToSpace", [total], ["output"], blocksize=scale, mode="CRD"))
+        total = node("Add", [total, last], "total")
+    total = cast(total, "whole_total", TensorProto.FLOAT)
+    node("DepthToSpace", [total], "output", blocksize=scale, mode="CRD")
 
     def tensor(name: str, height: str, width: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 3, height, width])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, height, width])
 
     graph = helper.make_graph(
         nodes, "toy", [tensor("input", "h", "w")], [tensor("output", "sh", "sw")], initializer=weights
@@ -80,9 +100,10 @@ def build_engine(
         "name": f"toy_{scale}x",
         "variant": "aether_toy",
         "scale": str(scale),
-        "precision": "int8" if int8 else "fp32",
-        "receptive_radius": str(sum(kernel // 2 for kernel in kernels)),
-        "bytes_per_pixel": str(bytes_per_pixel),
+        "precision": precision,
+        "receptive_radius": str(max(sum(kernel // 2 for kernel in kernels), image.shape[-1] // 2)),
+        # Input and output of the widest layer, and the result.
+        "bytes_per_pixel": str(4 * (2 * max(channels, 3 * scale * scale) + 3 * scale * scale)),
         "licence": "MIT",
     } | overrides
     helper.set_model_props(model, {f"aether_{key}": value for key, value in metadata.items() if value})
@@ -99,8 +120,9 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
     def make(**options: object) -> Path:
         key = repr(sorted(options.items()))
         if key not in made:
-            made[key] = folder / f"toy_{len(made)}.onnx"
-            onnx.save(build_engine(**options), made[key])  # type: ignore[arg-type]
+            path = folder / f"toy_{len(made)}.onnx"
+            onnx.save(build_engine(**options), path)  # pyright: ignore[reportArgumentType]
+            made[key] = path
         return made[key]
 
     return make
@@ -114,7 +136,7 @@ def toy_engine(make_engine: MakeEngine) -> str:
 
 @pytest.fixture(scope="session")
 def identity_engine(make_engine: MakeEngine) -> str:
-    """A 2x engine that is nearest-neighbour scaling: every colour stays as it is."""
+    """A 2x engine that repeats pixels: every colour stays as it is."""
     return str(make_engine(kernels=()))
 
 

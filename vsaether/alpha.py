@@ -1,5 +1,8 @@
 """Alpha: the ``_Alpha`` frame property, a full-range GRAY frame of the picture's size, upscaled by the same engine."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from collections.abc import Callable
 
 import vapoursynth as vs
@@ -13,7 +16,7 @@ PROPERTY = "_Alpha"
 def run(
     clip: vs.VideoNode, rgb: vs.VideoNode, dither: str, infer: Callable[[vs.VideoNode], vs.VideoNode]
 ) -> tuple[vs.VideoNode, vs.VideoNode]:
-    """Pass rgb (RGBS) and the clip's alpha through one call of infer: the RGBS result, and the alpha's in its own format.
+    """Pass rgb (RGBS) and the clip's alpha through one call of infer: the result (RGBS), and the alpha's in its format.
 
     Picture and alpha take turns in one clip, so that the engine is loaded once.
     """

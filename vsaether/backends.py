@@ -1,5 +1,8 @@
 """Backends: what runs an engine on frames. One small frozen dataclass each, behind one interface."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -25,16 +28,24 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class OpenVINO:
+class _OnCPU:
+    num_streams: int = 1
+    device_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.device_id != 0:
+            raise ArgumentError(f"device_id is {self.device_id}; a CPU backend has only device 0")
+
+
+@dataclass(frozen=True)
+class OpenVINO(_OnCPU):
     """Intel's OpenVINO on the CPU: the fast one for int8 engines.
 
     All that is not int8 in an engine is computed in float32, also where OpenVINO alone would choose bfloat16. An fp16
-    engine is computed in float32 from its fp16 weights: CPUs have no faster way.
+    engine is computed in float32 too, from its fp16 weights.
     """
 
     name: ClassVar[str] = "ov"
-    num_streams: int = 1
-    device_id: int = 0
 
     @classmethod
     def unusable(cls) -> str | None:
@@ -59,12 +70,10 @@ class OpenVINO:
 
 
 @dataclass(frozen=True)
-class OnnxRuntime:
-    """ONNX Runtime on the CPU: the reference. Right for every engine, slow for int8 ones."""
+class OnnxRuntime(_OnCPU):
+    """ONNX Runtime on the CPU: the reference. It runs every engine; int8 ones are slow on it."""
 
     name: ClassVar[str] = "ort"
-    num_streams: int = 1
-    device_id: int = 0
 
     @classmethod
     def unusable(cls) -> str | None:

@@ -15,6 +15,9 @@ Frame 0 decides on guesses and on the tags of the result; other frames which are
 tags, and come out in the colour of frame 0.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +32,7 @@ LIMITED, FULL = 0, 1
 PQ, HLG, BT2020_TRANSFER, BT2020_PRIMARIES = 16, 18, 14, 9
 
 MATRICES = (1, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14)
-TRANSFERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 18)
+TRANSFERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 PRIMARIES = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22)
 DITHERS = ("none", "ordered", "random", "error_diffusion")
 
@@ -61,11 +64,7 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
     Raises ArgumentError or ClipError if the colours cannot be converted to RGB and back.
     """
     family = clip.format.color_family
-    tags = {
-        key: int(props[key])
-        for key in ("_Matrix", "_Transfer", "_Primaries", "_ChromaLocation")
-        if key in props
-    }
+    tags = {key: int(props[key]) for key in ("_Matrix", "_Transfer", "_Primaries", "_ChromaLocation") if key in props}
     assume: dict[str, int] = {}
     restore: dict[str, int] = {}
     for key, known in (("_Transfer", TRANSFERS), ("_Primaries", PRIMARIES)):
@@ -73,14 +72,11 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
             restore[key] = tags.pop(key)
             assume[key] = UNSPECIFIED
 
-    if range is None:
-        range = _tagged_range(props)
-        if range is None:
-            range = FULL if family == vs.RGB else LIMITED
-    elif range in (LIMITED, FULL):
-        assume["_Range"] = range
-    else:
-        raise ArgumentError(f"range is {range}; it must be 0 (limited) or 1 (full)")
+    levels = _tagged_range(props, FULL if family == vs.RGB else LIMITED)
+    if range is not None:
+        if range not in (LIMITED, FULL):
+            raise ArgumentError(f"range is {range}; it must be 0 (limited) or 1 (full)")
+        levels = assume["_Range"] = range
 
     if family == vs.RGB:
         if matrix not in (None, RGB):
@@ -99,7 +95,7 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
     colour = Colour(
         format=clip.format,
         matrix=matrix,
-        range=range,
+        range=levels,
         chroma_location=tags.get("_ChromaLocation") if subsampled else None,
         assume=assume,
         restore=restore,
@@ -108,21 +104,19 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
     return colour
 
 
-def _tagged_range(props: Mapping[str, Any]) -> int | None:
+def _tagged_range(props: Mapping[str, Any], default: int) -> int:
     if "_Range" in props:
         return int(props["_Range"])
     if "_ColorRange" in props:  # the deprecated name, with the opposite meaning
         return FULL if int(props["_ColorRange"]) == 0 else LIMITED
-    return None
+    return default
 
 
 def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume: dict[str, int]) -> int:
     known = ", ".join(map(str, MATRICES))
     if given is not None:
         if given not in MATRICES:
-            raise ArgumentError(
-                f"matrix is {given}; it must be one of {known} (as in H.273 and VapourSynth's resize)"
-            )
+            raise ArgumentError(f"matrix is {given}; it must be one of {known} (as in H.273 and VapourSynth's resize)")
         assume["_Matrix"] = given
         return given
     tagged = tags.get("_Matrix", UNSPECIFIED)
@@ -132,9 +126,7 @@ def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume:
     if tagged in (RGB, 3):  # an impossible and a reserved value: as good as untagged
         assume["_Matrix"] = guess
     elif tagged != UNSPECIFIED:
-        raise ClipError(
-            f"frame 0 has _Matrix={tagged}, which cannot be converted; give one of {known} as matrix"
-        )
+        raise ClipError(f"frame 0 has _Matrix={tagged}, which cannot be converted; give one of {known} as matrix")
     return guess
 
 
@@ -154,9 +146,7 @@ def _try(colour: Colour, tags: dict[str, int]) -> None:
         from_rgb(to_rgb(blank, colour), colour, "none").get_frame(0).close()
     except vs.Error as error:
         told = ", ".join(f"{key}={value}" for key, value in tags.items()) or "no colour tags"
-        raise ClipError(
-            f"the colours of frame 0 ({told}) cannot be converted to RGB and back: {error}"
-        ) from error
+        raise ClipError(f"the colours of frame 0 ({told}) cannot be converted to RGB and back: {error}") from error
 
 
 def to_rgb(clip: vs.VideoNode, colour: Colour) -> vs.VideoNode:
@@ -166,11 +156,7 @@ def to_rgb(clip: vs.VideoNode, colour: Colour) -> vs.VideoNode:
     if clip.format.id != vs.RGBS:
         # A frame's own tags take precedence over the arguments.
         clip = clip.resize.Bicubic(format=vs.RGBS, matrix_in=colour.matrix, range_in=colour.range)
-    exact = (
-        colour.format.color_family == vs.RGB
-        and colour.format.sample_type == vs.INTEGER
-        and colour.range == FULL
-    )
+    exact = colour.format.color_family == vs.RGB and colour.format.sample_type == vs.INTEGER and colour.range == FULL
     return clip if exact else clip.std.Limiter(min=0, max=1)
 
 

@@ -44,11 +44,12 @@ def available() -> list[Engine]:
     return [_preset_engine(name, entry) for name, entry in _presets().items()]
 
 
-def resolve(engine: str) -> Engine:
+def resolve(engine: str | os.PathLike[str]) -> Engine:
     """Find an engine by its name, or by the path of an ``.onnx`` file.
 
     Raises EngineError if there is none, or if the file is damaged or not one of ours.
     """
+    engine = os.fspath(engine)
     presets = _presets()
     if engine in presets:
         return _preset_engine(engine, presets[engine])

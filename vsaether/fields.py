@@ -8,17 +8,33 @@ with scale s, rows of the top field are needed (s - 1) / 4 of their distance fur
 as far further up. A resampler moves them there.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import vapoursynth as vs
 
-PROGRESSIVE, BOTTOM_FIRST, TOP_FIRST = 0, 1, 2
+from .errors import ClipError
+
+PROGRESSIVE, TOP_FIRST = 0, 2
 
 
-def order(props: Mapping[str, Any]) -> int:
-    """The field order by frame 0's ``_FieldBased``: PROGRESSIVE, BOTTOM_FIRST or TOP_FIRST."""
-    return int(props.get("_FieldBased", PROGRESSIVE))
+def are_in(clip: vs.VideoNode, props: Mapping[str, Any]) -> bool:
+    """Whether frame 0 (props) is flagged as interlaced by ``_FieldBased``.
+
+    Raises ClipError if it is, and its height cannot be parted into fields.
+    """
+    if not int(props.get("_FieldBased", PROGRESSIVE)):
+        return False
+    unit = 2 << clip.format.subsampling_h
+    if clip.height % unit:
+        raise ClipError(
+            f"frame 0 is flagged as interlaced, but fields of {clip.format.name} need a height divisible by {unit}; "
+            f"it is {clip.height}; crop it, or if the clip is progressive, say so with std.SetFieldBased(0)"
+        )
+    return True
 
 
 def run(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:

@@ -1,18 +1,22 @@
 """The filter."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
+import os
 from collections.abc import Sequence
 
 import vapoursynth as vs
 
 from . import alpha, backends, colour, engines, fields, tiling
-from .errors import AetherError, ArgumentError, ClipError
+from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
 
 FILTER = "aether.Upscale"
 
 
 def upscale(
     clip: vs.VideoNode,
-    engine: str = "small_2x_int8",
+    engine: str | os.PathLike[str] = "small_2x_int8",
     *,
     backend: str = "auto",
     tile: int | Sequence[int] | None = None,
@@ -57,7 +61,7 @@ def upscale(
 
 def _upscale(
     clip: vs.VideoNode,
-    engine_name: str,
+    engine_name: str | os.PathLike[str],
     backend_name: str,
     tile: int | Sequence[int] | None,
     overlap: int | Sequence[int] | None,
@@ -78,24 +82,30 @@ def _upscale(
     with clip.get_frame(0) as frame:
         props = dict(frame.props)
     source = colour.describe(clip, props, matrix, range)
-    interlaced = fields.order(props) != fields.PROGRESSIVE
-    if interlaced and clip.height % 2:
-        raise ClipError(
-            f"frame 0 is flagged as interlaced, but the height {clip.height} is odd; crop a line, or use "
-            "std.SetFieldBased(0) if the clip is progressive"
-        )
-    field_height = clip.height // 2 if interlaced else clip.height
+    interlaced = fields.are_in(clip, props)
     tiles = tiling.plan(
         clip.width,
-        field_height,
+        clip.height // 2 if interlaced else clip.height,
         radius=engine.radius,
         bytes_per_pixel=engine.bytes_per_pixel * num_streams,
         tile=tile,
         overlap=overlap,
     )
 
+    def infer_tile(rgb: vs.VideoNode) -> vs.VideoNode:
+        try:
+            result = backend.run(rgb, engine)
+        except vs.Error as error:
+            raise BackendError(f"the backend {backend.name} cannot run the engine {engine.name}: {error}") from error
+        if (result.width, result.height) != (rgb.width * engine.scale, rgb.height * engine.scale):
+            raise EngineError(
+                f"{engine.path} says that it scales by {engine.scale}, but makes {result.width}x{result.height} of "
+                f"{rgb.width}x{rgb.height}"
+            )
+        return result
+
     def infer(rgb: vs.VideoNode) -> vs.VideoNode:
-        return tiling.run(rgb, tiles, engine.scale, lambda part: backend.run(part, engine))
+        return tiling.run(rgb, tiles, engine.scale, infer_tile)
 
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
         return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)
@@ -114,17 +124,11 @@ def _upscale(
 
 def _check_clip(clip: vs.VideoNode) -> None:
     if clip.format.color_family == vs.UNDEFINED or not clip.width or not clip.height:
-        raise ClipError(
-            "the clip's format or size varies; make it constant, with resize, or split it with std.Trim"
-        )
+        raise ClipError("the clip's format or size varies; make it constant, with resize, or split it with std.Trim")
     if clip.format.color_family not in (vs.GRAY, vs.YUV, vs.RGB):
-        raise ClipError(
-            f"the format {clip.format.name} is not supported; convert it to GRAY, YUV or RGB with resize"
-        )
+        raise ClipError(f"the format {clip.format.name} is not supported; convert it to GRAY, YUV or RGB with resize")
     if clip.format.sample_type == vs.INTEGER and clip.format.bits_per_sample > 16:
-        raise ClipError(
-            f"{clip.format.name} has more than 16 bits a sample; convert it to 16 bits or to float"
-        )
+        raise ClipError(f"{clip.format.name} has more than 16 bits a sample; convert it to 16 bits or to float")
 
 
 def _pair(name: str, value: int | Sequence[int] | None, least: int) -> tuple[int, int] | None:

@@ -1,5 +1,8 @@
 """The Python side of the native plugin (native/aether.c)."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 import os
 from typing import Any
 
@@ -18,9 +21,7 @@ def handle(clip: vs.VideoNode, **arguments: Any) -> vs.VideoNode | str:
     """
     from .filter import FILTER, upscale
 
-    arguments = {
-        key: os.fsdecode(value) if isinstance(value, bytes) else value for key, value in arguments.items()
-    }
+    arguments = {key: os.fsdecode(value) if isinstance(value, bytes) else value for key, value in arguments.items()}
     try:
         return upscale(clip, **arguments)
     except vs.Error as error:

@@ -4,6 +4,9 @@ Neighbouring tiles share ``overlap`` pixels on each side of a cut, and these are
 overlap of at least the engine's receptive radius no kept pixel can see the cut, so the parts together equal the whole.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +16,7 @@ import vapoursynth as vs
 
 from .errors import ArgumentError
 
-MEMORY = 1 << 30
+MEMORY = 3 << 29
 """Bytes which the activations of all streams together may take."""
 
 ALIGNMENT = 8
@@ -72,13 +75,15 @@ def _budget() -> int:
 
 def _fit(width: int, height: int, over_x: int, over_y: int, pixels: int) -> tuple[int, int]:
     """The tile size which makes the least work of those with at most so many pixels, or the smallest sensible one."""
-    best: tuple[int, int, int, int] | None = None
+    fitting: list[tuple[int, int, int, int]] = []
     for tile_w in _sizes(width, over_x):
         for tile_h in _sizes(height, over_y):
             if tile_w * tile_h <= pixels:
                 count = _count(width, tile_w, over_x) * _count(height, tile_h, over_y)
-                best = min(best or (math.inf,), (count * tile_w * tile_h, count, tile_w, tile_h))
-    return (best[2], best[3]) if best else (_sizes(width, over_x)[-1], _sizes(height, over_y)[-1])
+                fitting.append((count * tile_w * tile_h, count, tile_w, tile_h))
+    if not fitting:
+        return _sizes(width, over_x)[-1], _sizes(height, over_y)[-1]
+    return min(fitting)[2:]
 
 
 def _sizes(length: int, overlap: int) -> list[int]:
@@ -110,21 +115,15 @@ def _axis(direction: str, length: int, tile: int, overlap: int) -> Axis:
     return Axis(tile, starts, (0, *(start + overlap for start in starts[1:]), length))
 
 
-def run(
-    clip: vs.VideoNode, tiling: Tiling, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]
-) -> vs.VideoNode:
+def run(clip: vs.VideoNode, tiling: Tiling, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
     """Pass a clip tile by tile through one call of infer, which multiplies its size by scale."""
     if tiling.count == 1:
         return infer(clip)
     x, y = tiling.x, tiling.y
-    tiles = [
-        clip.std.CropAbs(width=x.tile, height=y.tile, left=left, top=top)
-        for top in y.starts
-        for left in x.starts
-    ]
+    tiles = [clip.std.CropAbs(width=x.tile, height=y.tile, left=left, top=top) for top in y.starts for left in x.starts]
     results = infer(vs.core.std.Interleave(tiles, modify_duration=False))
     # Every tile is asked for once: its neighbours' requests are for other frames of the same node.
-    results = results.std.SetVideoCache(mode=0) or results
+    results.std.SetVideoCache(mode=0)
     rows = []
     for row, top in enumerate(y.starts):
         parts = []
