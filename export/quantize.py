@@ -178,13 +178,14 @@ class QuantTiny(arch.AetherTiny):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
 
-def quantize(model: nn.Module, *, skip: Sequence[str] = (), saturate: bool = True) -> nn.Module:
+def quantize(model: nn.Module, *, skip: Sequence[str] = (), saturate: bool = False) -> nn.Module:
     """A copy of a fused model with every nn.Conv2d replaced by a QuantConv2d; ranges are to be set next.
 
     model: what `arch.fuse` returns. Of its ranges, those of weights are set; set those of inputs with
         `calibrate` or from a checkpoint (`export.ranges.load_ranges`).
     skip: names of convolutions that stay in float.
-    saturate: for AetherTiny, let int8 saturation be the activation (QuantTiny) instead of ReLU.
+    saturate: for AetherTiny, let int8 saturation be the activation (QuantTiny) instead of ReLU: all 256 codes are
+        used and the activation costs nothing, but the image's border changes and has to be trained again.
 
     Raises ValueError for a model that is not fused or has no convolution, and for unknown names in `skip`.
     """
@@ -240,12 +241,20 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], method: Method = "mse
 
 
 def _shift(model: QuantTiny) -> None:
+    """Move biases and floors to the ranges just chosen.
+
+    The biases are corrected for the rounded weights, not the float ones: the shift is as large as the activations,
+    so that a weight's rounding error times the shift would add a visible offset.
+    """
     plain = arch.AetherTiny(model.config).to(model.floors)
-    weights, _ = arch.split_ranges(model.state_dict())
-    plain.load_state_dict(weights)
+    state, _ = arch.split_ranges(model.state_dict())
+    for name, conv in quant_convs(model):
+        conv.weight_quantizer.mode = "quantise"
+        state[f"{name}.weight"] = conv.weight_quantizer(conv.weight)
+    plain.load_state_dict(state)
     model._sync_floors()
-    shifted = arch.shift_floors(plain, model.floors)
-    model.load_state_dict(shifted.state_dict(), strict=False)
+    shifted = arch.shift_floors(plain, model.floors).state_dict()
+    model.load_state_dict({k: v for k, v in shifted.items() if not k.endswith(".weight")}, strict=False)
 
 
 def learn_ranges(model: nn.Module) -> list[nn.Parameter]:
