@@ -82,7 +82,9 @@ def _checkpoint(path: Path) -> str:
     except arch.CheckpointError as error:
         raise CliError(str(error)) from error
     facts: dict[str, object] = {"file": path, "bytes": f"{path.stat().st_size:,}"}
+    facts["variant"] = config.variant
     facts |= {name.replace("_", " "): value for name, value in vars(config).items()}
+    facts["receptive radius"] = f"{config.receptive_radius} pixels" if config.receptive_radius else "the whole image"
     facts["parameters"] = f"{sum(weight.numel() for weight in weights.values()):,}"
     return _facts(facts)
 

@@ -7,8 +7,8 @@ there. One chain of filters is kept for each size, format and field structure.
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +20,7 @@ from .formats import Layout, Tags, planar
 Upscale = Callable[[vs.VideoNode], vs.VideoNode]
 Target = Callable[[Layout, Tags], tuple[Layout, Tags]]
 
-_LENGTH = 1 << 20  # frames of one chain; tiles of 2048 such clips still fit one after the other in VapourSynth
+_LENGTH = 1 << 16  # frames of one chain; its tiles one after the other must fit VapourSynth, too
 _CHAINS = 4
 _UNSPECIFIED = 2
 _FULL = 2
@@ -40,7 +40,7 @@ class _Job:
     number: int
     frame: av.VideoFrame
     chain: _Chain
-    future: "Future[vs.VideoFrame]"
+    future: Any
     name: str
 
 

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import av.logging
@@ -17,13 +16,14 @@ from av.video.stream import VideoStream
 
 from .encoders import MUXERS, Encoder
 from .errors import CliError
+from .files import PendingFile
 from .formats import Layout, Tags, fraction
 from .source import VideoInfo, VideoSource
 
 # MPEG-TS takes any other codec, too, but as private data which no player reads.
-_TS_AUDIO = ("aac", "aac_latm", "ac3", "eac3", "mp1", "mp2", "mp3", "mp3float", "dca", "truehd", "opus", "s302m")
+_TS_AUDIO = ("aac", "aac_latm", "ac3", "eac3", "mp1", "mp2", "mp3", "dts", "truehd", "opus", "s302m")
 _TS_VIDEO = ("mpeg1video", "mpeg2video", "h264", "hevc", "vvc")
-_TS_OTHER = ("dvbsub", "dvb_teletext", "pgssub", "scte_35", "timed_id3", "klv")
+_TS_OTHER = ("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "scte_35", "timed_id3", "klv")
 _TS_CODECS = frozenset(_TS_AUDIO + _TS_VIDEO + _TS_OTHER)
 # Written by every muxer itself, or true of the old file only.
 _OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "alpha_mode")
@@ -35,22 +35,23 @@ _ITUNES_TAGS = frozenset((*_ITUNES_MUSIC, *_ITUNES_VIDEO, *_ITUNES_OTHER, "gaple
 
 
 class VideoWriter:
-    """Writes ``path``, still under its temporary name, as the container of ``suffix``.
+    """Writes a file, still under its temporary name, as the container of its suffix.
 
     The header is written at once: whatever container or encoder refuse is a CliError before the first frame.
     """
 
     def __init__(
         self,
-        path: Path,
-        suffix: str,
+        pending: PendingFile,
         encoder: Encoder,
         info: VideoInfo,
         scale: int,
         source: VideoSource | None,
         drop_unsupported: bool,
     ) -> None:
-        self.notices: list[str] = []
+        self.notices = list(encoder.notices)
+        self._target = pending.target
+        suffix = pending.target.suffix.lower()
         self.frames = 0
         self._encoder = encoder
         self._size = info.width * scale, info.height * scale
@@ -70,7 +71,7 @@ class VideoWriter:
             and not _ITUNES_TAGS.issuperset(_tags(source.container.metadata))
         ):
             options["movflags"] = "use_metadata_tags"
-        self._out = av.open(str(path), "w", format=MUXERS[suffix], container_options=options)
+        self._out = av.open(str(pending.path), "w", format=MUXERS[suffix], container_options=options)
         self._copies: dict[int, Stream] = {}
         with ffmpeg_errors() as log:
             try:
@@ -112,15 +113,24 @@ class VideoWriter:
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
-        self._mux(self._video.encode(frame))
+        with self._writing():
+            self._mux(self._video.encode(frame))
 
     def close(self) -> None:
         """Encode what is still in the encoder, and end the file. Raises CliError if frames got lost."""
-        self._mux(self._video.encode(None))
-        self._release(None)
-        self._out.close()
+        with self._writing():
+            self._mux(self._video.encode(None))
+            self._release(None)
+            self._out.close()
         if self._written != self.frames:
             raise CliError(f"{self._encoder.codec} wrote {self._written} packets for {self.frames} frames")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except FFmpegError as error:
+            raise CliError(f"cannot write {self._target}: {error.strerror}") from error
 
     def _add_streams(self, info: VideoInfo, source: VideoSource | None, kept: list[Stream]) -> None:
         if source is None:
@@ -206,14 +216,18 @@ def _supported(streams: list[Stream], suffix: str, drop: bool, notices: list[str
 
 def describe(stream: Stream) -> str:
     """A stream in two or three words."""
-    codec = stream.codec_context.name if stream.codec_context else None
-    return " ".join(part for part in (stream.type, codec or stream.name, stream.language) if part and part != "und")
+    return " ".join(part for part in (stream.type, _codec(stream), stream.language) if part and part != "und")
+
+
+def _codec(stream: Stream) -> str | None:
+    """The codec's name, whichever decoder there is for it."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
 
 
 def _carries(suffix: str, stream: Stream) -> bool:
     """Whether a container takes a stream: tried out, in memory."""
     muxer = MUXERS[suffix]
-    if muxer == "mpegts" and not (stream.codec_context and stream.codec_context.name in _TS_CODECS):
+    if muxer == "mpegts" and _codec(stream) not in _TS_CODECS:
         return False
     try:
         with ffmpeg_errors():

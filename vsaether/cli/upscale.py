@@ -97,11 +97,14 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         pending, writer = _output(job, source, engine.scale, stack)
         upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2)
         stack.callback(upscaler.close)
+        early = list(writer.notices)
+        for text in early:
+            notice(text)
         began = time.perf_counter()
         _loop(job, source, upscaler, writer)
         pending.commit()
         seconds = time.perf_counter() - began
-    for text in writer.notices:
+    for text in writer.notices[len(early) :]:
         notice(text)
     if isinstance(source, VideoSource) and source.undecodable:
         notice(f"{source.undecodable} damaged packets of the input could not be decoded")
@@ -133,7 +136,7 @@ def _output(
         encoder = encoders.choose(job.encoding, suffix, source.info)
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         video = source if isinstance(source, VideoSource) else None
-        return pending, VideoWriter(pending.path, suffix, encoder, source.info, scale, video, job.drop_unsupported)
+        return pending, VideoWriter(pending, encoder, source.info, scale, video, job.drop_unsupported)
     if job.encoding != Encoding():
         raise CliError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
     if suffix and suffix not in SUFFIXES:

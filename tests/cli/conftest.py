@@ -1,0 +1,222 @@
+"""Small clips of every kind the command line must carry, made with FFmpeg's own encoders; and a reader to compare."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+VFR = [0, 40, 80, 200, 240, 250, 400, 440, 1000, 1033, 1066, 1500]
+FONT = bytes(range(256)) * 5
+
+
+def frame(index: int, width: int, height: int, pix_fmt: str = "yuv420p") -> av.VideoFrame:
+    """A smooth picture which moves from frame to frame."""
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack(
+        [
+            128 + 100 * np.sin(x / 9 + index / 3),
+            128 + 100 * np.cos(y / 7 + index / 5),
+            (x * 3 + y * 2 + index * 8) % 256,
+        ],
+        axis=-1,
+    )
+    rgb = av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24")
+    return rgb.reformat(format=pix_fmt)
+
+
+def make_video(
+    path: Path,
+    *,
+    pts: list[int] | None = None,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    tags: tuple[int, int, int, int] | None = None,
+    aspect: Fraction | None = None,
+    rotation: int | None = None,
+    interlaced: bool = False,
+    audio: str | None = None,
+    subtitle: bool = False,
+    attachment: bool = False,
+    chapters: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
+    pts = [40 * i for i in range(12)] if pts is None else pts
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=25, options=options or {}, time_base=Fraction(1, 1000))
+        video.width, video.height, video.pix_fmt = *size, pix_fmt
+        context = video.codec_context
+        video.time_base = Fraction(1, 1000)
+        if tags:
+            context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
+        if aspect:
+            context.sample_aspect_ratio = aspect
+        if rotation is not None:
+            video.set_display_rotation(rotation)
+        if interlaced:
+            context.flags |= av.codec.context.Flags.interlaced_dct
+        sound = None
+        if audio:
+            sound = out.add_stream(audio, rate=48000)
+            sound.metadata["language"] = "deu"
+        text = None
+        if subtitle:
+            text = out.add_mux_stream("subrip")
+            text.metadata["language"] = "fra"
+        if attachment:
+            out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
+        out.metadata.update(metadata or {})
+        if chapters:
+            base = Fraction(1, 1000)
+            out.set_chapters(
+                [
+                    {"id": 1, "start": 0, "end": 500, "time_base": base, "metadata": {"title": "One"}},
+                    {"id": 2, "start": 500, "end": 1500, "time_base": base, "metadata": {"title": "Two"}},
+                ]
+            )
+        if sound is not None:
+            _add_sound(out, sound, max(pts) + 40)
+        if text is not None:
+            for start in (100, 700):
+                packet = av.Packet(f"line at {start}".encode())
+                packet.stream, packet.time_base = text, Fraction(1, 1000)
+                packet.pts = packet.dts = start
+                packet.duration = 300
+                out.mux(packet)
+        field_filter = _field_filter(size, pix_fmt) if interlaced else None
+        for index, time in enumerate(pts):
+            picture = frame(index, *size, pix_fmt)
+            if field_filter:
+                field_filter.push(picture)
+                picture = field_filter.vpull()
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            if tags:
+                picture.colorspace, picture.color_primaries, picture.color_trc, picture.color_range = tags
+            out.mux(video.encode(picture))
+        out.mux(video.encode(None))
+    return path
+
+
+def _field_filter(size: tuple[int, int], pix_fmt: str) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=size[0], height=size[1], format=pix_fmt, time_base=Fraction(1, 1000))
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    return graph
+
+
+def _add_sound(out: av.container.OutputContainer, stream: av.AudioStream, milliseconds: int) -> None:
+    samples = np.sin(np.arange(48 * milliseconds) / 20).astype(np.float32) * 0.2
+    sound = av.AudioFrame.from_ndarray(np.stack([samples, samples]), "fltp", "stereo")
+    sound.sample_rate, sound.pts = 48000, 0
+    resampler = av.AudioResampler(stream.codec_context.format, "stereo", 48000, frame_size=1024)
+    for part in [*resampler.resample(sound), *resampler.resample(None)]:
+        out.mux(stream.encode(part))
+    out.mux(stream.encode(None))
+
+
+@dataclass
+class Contents:
+    """All of a video file that must survive, times in seconds."""
+
+    times: list[Fraction] = field(default_factory=list)
+    durations: list[Fraction] = field(default_factory=list)
+    packets: dict[int, list[tuple[Fraction, str]]] = field(default_factory=dict)
+    order: list[tuple[Fraction, int]] = field(default_factory=list)
+    kinds: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+    pix_fmt: str = ""
+    tags: tuple[int, ...] = ()
+    aspect: Fraction | None = None
+    interlaced: bool = False
+    rotation: int = 0
+    side_data: dict[str, bytes] = field(default_factory=dict)
+    chapters: list[tuple[Fraction, Fraction, dict[str, str]]] = field(default_factory=list)
+    attachments: list[tuple[str | None, str | None, bytes]] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    frames: list[av.VideoFrame] = field(default_factory=list)
+
+
+def read(path: Path, decoder: str | None = None) -> Contents:
+    """Read a video file completely."""
+    found = Contents()
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        found.metadata = dict(container.metadata)
+        found.chapters = [
+            (c["start"] * _exact(c["time_base"]), c["end"] * _exact(c["time_base"]), c["metadata"])
+            for c in container.chapters()
+        ]
+        found.attachments = [(s.name, s.mimetype, s.data) for s in container.streams.attachments]
+        for stream in container.streams:
+            codec = stream.codec_context.name if stream.codec_context else None
+            found.kinds.append((stream.type, codec if stream is not video else None, stream.language))
+        found.aspect = _exact(video.sample_aspect_ratio) if video.sample_aspect_ratio else None
+        context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
+        for packet in container.demux():
+            if packet.size and packet.dts is not None:
+                found.order.append((packet.dts * _exact(packet.time_base), packet.stream_index))
+            if packet.stream is video:
+                found.frames += context.decode(packet if packet.size else None)
+            elif packet.size:
+                content = hashlib.sha256(bytes(packet)).hexdigest()
+                time = packet.pts * _exact(packet.time_base)
+                found.packets.setdefault(packet.stream_index, []).append((time, content))
+    first = found.frames[0]
+    found.times = [f.pts * _exact(f.time_base) for f in found.frames]
+    found.durations = [f.duration * _exact(f.time_base) for f in found.frames]
+    found.size, found.pix_fmt, found.interlaced = (first.width, first.height), first.format.name, first.interlaced_frame
+    found.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)
+    found.rotation = first.rotation
+    found.side_data = {kind.name: bytes(data) for kind, data in first.side_data.items()}
+    return found
+
+
+def _exact(value: object) -> Fraction:
+    return Fraction(value.numerator, value.denominator)  # type: ignore[attr-defined]
+
+
+@dataclass
+class Result:
+    """How a run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of error."""
+        lines = [line for line in self.err.replace("\r", "\n").splitlines() if line.startswith("vsaether: ")]
+        lines = [line for line in lines if not line.startswith("vsaether: note: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], identity_engine: str) -> Run:
+    """Run ``vsaether upscale`` in this process, with an engine that leaves colours alone, and a fast preset."""
+    from vsaether.cli import main
+
+    def call(*arguments: object, engine: str = identity_engine) -> Result:
+        code = main(["upscale", *map(str, arguments), "--engine", engine])
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return call
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line as another process."""
+    return [sys.executable, "-m", "vsaether.cli", *map(str, arguments)]

@@ -1,0 +1,150 @@
+"""``vsaether upscale`` on images: depth, gray and alpha are kept, names and order, too."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vsaether.cli.images import encode, list_images, read_image
+from vsaether.cli.source import planar
+
+from .conftest import Run
+
+
+def write(path: Path, samples: np.ndarray, pix_fmt: str) -> np.ndarray:
+    """Write an image, and give back its samples as (height, width, channels)."""
+    height, width = samples.shape[:2]
+    frame = av.VideoFrame(width, height, pix_fmt)
+    data = np.ascontiguousarray(samples)
+    plane = np.frombuffer(frame.planes[0], data.dtype).reshape(height, -1)
+    plane[:, : data[0].size] = data.reshape(height, -1)
+    path.write_bytes(encode(planar(frame)[0], path.suffix))
+    return samples
+
+
+def samples_of(path: Path, pix_fmt: str, dtype: type) -> np.ndarray:
+    """The samples of an image, which must be of a pixel format."""
+    frame = read_image(path)
+    assert frame.format.name == pix_fmt
+    big = frame.format.is_big_endian
+    plane = frame.planes[0]
+    array = np.frombuffer(plane, np.dtype(dtype).newbyteorder(">" if big else "<")).reshape(plane.height, -1)
+    channels = len(frame.format.components)
+    return array[:, : frame.width * channels].reshape(frame.height, frame.width, channels).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "given", "stored", "channels", "dtype"),
+    [
+        (".png", "gray", "gray", 1, np.uint8),
+        (".png", "ya8", "ya8", 2, np.uint8),
+        (".png", "rgb24", "rgb24", 3, np.uint8),
+        (".png", "rgba", "rgba", 4, np.uint8),
+        (".png", "gray16le", "gray16be", 1, np.uint16),
+        (".png", "ya16le", "ya16be", 2, np.uint16),
+        (".png", "rgb48le", "rgb48be", 3, np.uint16),
+        (".png", "rgba64le", "rgba64be", 4, np.uint16),
+        (".tif", "rgb24", "rgb24", 3, np.uint8),
+        (".tif", "rgb48le", "rgb48le", 3, np.uint16),
+        (".tif", "gray16le", "gray16le", 1, np.uint16),
+        (".webp", "rgba", "argb", 4, np.uint8),
+        (".bmp", "rgb24", "bgr24", 3, np.uint8),
+    ],
+)
+def test_formats_keep_depth_gray_and_alpha(
+    run: Run, tmp_path: Path, suffix: str, given: str, stored: str, channels: int, dtype: type
+) -> None:
+    """Lossless images come out in the format they came in, every sample doubled in both directions."""
+    random = np.random.default_rng(1)
+    top = np.iinfo(dtype).max
+    source = random.integers(0, top + 1, (37, 41, channels)).astype(dtype)
+    path = tmp_path / f"in{suffix}"
+    write(path, source, given)
+    before = samples_of(path, stored, dtype)
+    result = run(path, tmp_path / f"out{suffix}")
+    assert result.code == 0, result.err
+    after = samples_of(tmp_path / f"out{suffix}", stored, dtype)
+    assert after.shape == (74, 82, channels)
+    assert abs(after[::2, ::2] - before).max() <= max(1, top // 1000)
+    if given == "rgba" and suffix == ".png":
+        assert np.array_equal(before, source)
+
+
+def test_jpeg_keeps_its_subsampling_and_range(run: Run, tmp_path: Path) -> None:
+    """A 4:2:0 JPEG becomes a 4:2:0 JPEG of the same colours; a PNG of it has them, too."""
+    y, x = np.mgrid[0:48, 0:64]
+    picture = np.stack([x * 4, y * 5, 255 - x * 4], -1).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p", dst_colorspace="ITU601")
+    frame = planar(frame)[0]
+    frame.colorspace, frame.color_range = 5, 2
+    (tmp_path / "in.jpg").write_bytes(encode(frame, ".jpg"))
+    before = read_image(tmp_path / "in.jpg")
+    for name in ("out.jpg", "out.png"):
+        assert run(tmp_path / "in.jpg", tmp_path / name).code == 0
+        after = read_image(tmp_path / name)
+        assert (after.width, after.height) == (128, 96)
+        small, large = (f.to_ndarray(format="rgb24").astype(int) for f in (before, after))
+        assert abs(large[::2, ::2] - small).mean() < 4
+        if name == "out.jpg":
+            assert after.format.name == before.format.name == "yuvj420p"
+
+
+def test_a_folder_keeps_names_and_each_image_its_size(run: Run, tmp_path: Path) -> None:
+    """Sizes and formats may differ from image to image; other files in the folder are left alone."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    random = np.random.default_rng(2)
+    for name, shape, pix_fmt in (
+        ("2.png", (20, 30, 3), "rgb24"),
+        ("10.png", (31, 20, 1), "gray"),
+        ("1.tif", (20, 20, 4), "rgba"),
+    ):
+        write(folder / name, random.integers(0, 256, shape).astype(np.uint8), pix_fmt)
+    (folder / "notes.txt").write_text("not an image")
+    assert [path.name for path in list_images(folder)] == ["1.tif", "2.png", "10.png"]
+    assert run(folder, tmp_path / "out").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.tif", "10.png", "2.png"]
+    sizes = {path.name: (read_image(path).width, read_image(path).height) for path in (tmp_path / "out").iterdir()}
+    assert sizes == {"2.png": (60, 40), "10.png": (40, 62), "1.tif": (40, 40)}
+
+
+def test_one_bad_image_is_named_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
+    """The error names the file; the output folder does not appear."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "1.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
+    (folder / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9)
+    result = run(folder, tmp_path / "out")
+    assert result.code == 1
+    assert str(folder / "2.png") in result.error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_images_of_several_sizes_are_no_video(run: Run, tmp_path: Path) -> None:
+    """The error names the image which has another size."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "1.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
+    write(folder / "2.png", np.zeros((20, 24, 3), np.uint8), "rgb24")
+    result = run(folder, tmp_path / "out.mp4")
+    assert result.code == 1
+    assert "2.png" in result.error
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_full_folder_needs_overwrite(run: Run, tmp_path: Path) -> None:
+    """Other files of the folder stay; those of the same name are replaced only when allowed."""
+    write(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.png", np.full((20, 20, 3), 200, np.uint8), "rgb24")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    (out / "a.png").write_text("old")
+    assert "not empty" in run(tmp_path / "in", out).error
+    assert (out / "a.png").read_text() == "old"
+    assert run(tmp_path / "in", out, "--overwrite").code == 0
+    assert read_image(out / "a.png").width == 40
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "mine.txt"]
+    assert "input itself" in run(tmp_path / "in", tmp_path / "in", "--overwrite").error

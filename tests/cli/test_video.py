@@ -1,0 +1,250 @@
+"""``vsaether upscale`` on videos: all that a file holds besides the samples is there again."""
+
+import struct
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from .conftest import FONT, VFR, Run, make_video, read
+
+FAST = ("--preset", "ultrafast")
+MILLISECOND = Fraction(1, 1000)
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Path:
+    """VFR, with sound, subtitles, chapters, an attachment and metadata."""
+    return make_video(
+        tmp_path / "in.mkv",
+        pts=VFR,
+        audio="aac",
+        subtitle=True,
+        attachment=True,
+        chapters=True,
+        metadata={"TITLE": "A title", "DIRECTOR": "Someone"},
+        options={"bf": "2"},
+    )
+
+
+def test_everything_in_a_matroska_file_is_kept(run: Run, rich: Path, tmp_path: Path) -> None:
+    """Frames, VFR timestamps, packets, languages, chapters, attachments and metadata are those of the input."""
+    result = run(rich, tmp_path / "out.mkv", *FAST)
+    assert result.code == 0, result.err
+    before, after = read(rich), read(tmp_path / "out.mkv")
+    assert after.times == before.times == [time * MILLISECOND for time in VFR]
+    assert after.packets == before.packets
+    assert {index: len(packets) for index, packets in after.packets.items()}[2] == 2
+    assert after.kinds == before.kinds
+    assert after.chapters == before.chapters
+    assert len(after.chapters) == 2
+    assert after.attachments == before.attachments
+    assert after.attachments == [("font.ttf", "application/x-truetype-font", FONT)]
+    assert after.metadata == before.metadata
+    assert (after.metadata["title"], after.metadata["DIRECTOR"]) == ("A title", "Someone")
+    assert after.size == (128, 96)
+
+
+def test_the_last_line_tells_what_was_done(run: Run, rich: Path, tmp_path: Path) -> None:
+    """Engine, precision, backend, frames, fps and files are named."""
+    result = run(rich, tmp_path / "out.mkv", *FAST)
+    for text in ("toy_2x_fp32", "fp32", "ov", "12 of 128x96", "fps", str(rich), str(tmp_path / "out.mkv")):
+        assert text in result.out
+    assert "12/12 frames" in result.err
+
+
+def test_packets_lie_in_order_of_time(run: Run, tmp_path: Path) -> None:
+    """Sound stays beside the picture in the file, though the encoder holds frames back."""
+    source = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(100)], audio="aac")
+    assert run(source, tmp_path / "out.mkv").code == 0
+    order = read(tmp_path / "out.mkv").order
+    assert {index for _, index in order} == {0, 1}
+    assert max(earlier - later for (earlier, _), (later, _) in pairwise(order)) < Fraction(1, 5)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".ts"])
+def test_other_containers_keep_times_and_sound(run: Run, tmp_path: Path, suffix: str) -> None:
+    """The same container on both sides keeps timestamps and sound to the bit."""
+    source = make_video(tmp_path / f"in{suffix}", pts=VFR, audio="aac", metadata={"title": "T", "com.maker.key": "V"})
+    result = run(source, tmp_path / f"out{suffix}", *FAST)
+    assert result.code == 0, result.err
+    before, after = read(source), read(tmp_path / f"out{suffix}")
+    assert after.times == before.times
+    assert after.packets == before.packets
+    if suffix != ".ts":
+        assert after.metadata["title"] == "T"
+
+
+def test_an_mpeg_clock_starts_at_zero_in_other_containers(run: Run, tmp_path: Path) -> None:
+    """MPEG-TS starts anywhere; players of other containers would show nothing until then."""
+    source = make_video(tmp_path / "in.ts", pts=[9000 + 40 * i for i in range(12)])
+    before = read(source)
+    assert before.times[0] >= 9
+    for name, start in (("out.mkv", 0), ("out.mp4", 0), ("out.ts", before.times[0])):
+        assert run(source, tmp_path / name, *FAST).code == 0
+        assert read(tmp_path / name).times == [start + 40 * i * MILLISECOND for i in range(12)]
+
+
+def test_colour_aspect_and_rotation_are_kept(run: Run, tmp_path: Path) -> None:
+    """BT.2020 HLG 10 bit, anamorphic and turned: stream and frames say so again, and stay 10 bit."""
+    source = make_video(
+        tmp_path / "in.mp4",
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        tags=(9, 9, 18, 1),
+        aspect=Fraction(16, 11),
+        rotation=90,
+        options={"x265-params": "log-level=error:chromaloc=2:" + "range=limited"},
+    )
+    assert run(source, tmp_path / "out.mp4", *FAST).code == 0
+    before, after = read(source), read(tmp_path / "out.mp4")
+    assert after.tags[:4] == before.tags[:4] == (9, 9, 18, 1)
+    assert after.pix_fmt == "yuv420p10le"
+    assert after.aspect == before.aspect == Fraction(16, 11)
+    assert after.rotation == before.rotation != 0
+
+
+def test_full_range_and_444_are_kept(run: Run, tmp_path: Path) -> None:
+    """4:4:4 in full range stays so; the samples, too."""
+    source = make_video(tmp_path / "in.mkv", pix_fmt="yuv444p", tags=(1, 1, 1, 2), options={"crf": "1"})
+    assert run(source, tmp_path / "out.mkv", "--crf", "1", *FAST).code == 0
+    before, after = read(source), read(tmp_path / "out.mkv")
+    assert after.tags == before.tags
+    assert after.tags[3] == 2
+    assert after.pix_fmt == before.pix_fmt == "yuvj444p"
+    small, large = (c.frames[5].reformat(format="gray").to_ndarray().astype(float) for c in (before, after))
+    assert abs(large[::2, ::2] - small).mean() < 1.5
+
+
+def test_hdr_metadata_are_kept(run: Run, tmp_path: Path) -> None:
+    """Mastering display and content light level (HDR10) are in the result."""
+    mastering = "master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    source = make_video(
+        tmp_path / "in.mkv",
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        tags=(9, 9, 16, 1),
+        options={"x265-params": f"log-level=error:{mastering}"},
+    )
+    for name, codec in (("a.mkv", "libx265"), ("b.mkv", "libx264")):
+        assert run(source, tmp_path / name, *FAST, "--codec", codec).code == 0
+        before, after = read(source), read(tmp_path / name)
+        for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
+            assert _ratios(after.side_data[kind]) == pytest.approx(_ratios(before.side_data[kind]))
+        assert after.pix_fmt == "yuv420p10le"
+
+
+def luma(frame: av.VideoFrame) -> np.ndarray:
+    """The first plane, with what the lines have beyond the picture."""
+    return np.array(frame.planes[0]).reshape(-1, frame.planes[0].line_size)
+
+
+def _ratios(data: bytes) -> list[float]:
+    numbers = struct.unpack(f"={len(data) // 4}i", data)
+    if len(data) < 80:
+        return [float(number) for number in numbers[:2]]
+    return [a / b for a, b in zip(numbers[0:20:2], numbers[1:20:2], strict=True)]
+
+
+def test_odd_sizes_are_not_cropped(run: Run, tmp_path: Path) -> None:
+    """4:2:0 of 61x47 gives 122x94, with the last column and row of the source in it."""
+    source = make_video(tmp_path / "in.mkv", size=(61, 47), codec="ffv1")
+    assert run(source, tmp_path / "out.mkv", "--codec", "ffv1").code == 0
+    before, after = read(source), read(tmp_path / "out.mkv")
+    assert before.size == (61, 47)
+    assert after.size == (122, 94)
+    small, large = (
+        np.array(c.frames[3].planes[0]).reshape(-1, c.frames[3].planes[0].line_size) for c in (before, after)
+    )
+    difference = large[:94:2, :122:2].astype(int) - small[:47, :61]
+    assert abs(difference).max() <= 2
+
+
+def test_interlaced_stays_interlaced(run: Run, tmp_path: Path) -> None:
+    """Fields are upscaled for themselves: lines of one field never mix with the other's."""
+    source = make_video(tmp_path / "in.mkv", interlaced=True, size=(64, 64), options={"crf": "1"})
+    assert read(source).interlaced
+    assert run(source, tmp_path / "out.mkv", *FAST).code == 0
+    after = read(tmp_path / "out.mkv")
+    assert after.interlaced
+    assert after.size == (128, 128)
+    refused = run(source, tmp_path / "out2.mkv", "--codec", "libx265")
+    assert refused.code == 1
+    assert "interlaced" in refused.error
+    assert not (tmp_path / "out2.mkv").exists()
+
+
+def test_alpha_is_upscaled_where_the_codec_can_and_told_where_not(run: Run, tmp_path: Path) -> None:
+    """VP9 keeps the alpha channel; H.264 cannot, and a note says so."""
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva420p")
+    assert read(source).pix_fmt == "yuva420p"
+    assert run(source, tmp_path / "out.webm", "--encoder-options", "cpu-used=8").code == 0
+    after = read(tmp_path / "out.webm", decoder="libvpx-vp9")
+    assert after.pix_fmt == "yuva420p"
+    alpha = np.array(after.frames[0].planes[3]).reshape(-1, after.frames[0].planes[3].line_size)
+    assert alpha[:96, :128].min() > 250
+    told = run(source, tmp_path / "out.mp4", *FAST)
+    assert told.code == 0
+    assert "note: libx264 cannot hold the alpha channel" in told.err
+
+
+def test_limit_ends_all_streams(run: Run, tmp_path: Path) -> None:
+    """With --limit, the sound ends with the last frame."""
+    source = make_video(tmp_path / "in.mkv", pts=VFR, audio="aac")
+    assert run(source, tmp_path / "out.mkv", *FAST, "--limit", "5").code == 0
+    before, after = read(source), read(tmp_path / "out.mkv")
+    assert after.times == before.times[:5]
+    assert 0 < max(time for time, _ in after.packets[1]) < Fraction(1, 2)
+    assert after.packets[1] == before.packets[1][: len(after.packets[1])]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "ffv1"), (".mov", "prores_ks"), (".webm", "libsvtav1")])
+def test_other_encoders(run: Run, tmp_path: Path, suffix: str, codec: str) -> None:
+    """Lossless, intermediate and AV1 encoders work with their containers."""
+    source = make_video(tmp_path / "in.mkv", pix_fmt="yuv420p10le", codec="ffv1")
+    result = run(source, tmp_path / f"out{suffix}", "--codec", codec)
+    assert result.code == 0, result.err
+    after = read(tmp_path / f"out{suffix}")
+    assert len(after.frames) == 12
+    assert "10le" in after.pix_fmt
+    assert ("note: prores_ks cannot hold yuv420p10le" in result.err) == (codec == "prores_ks")
+
+
+def test_frames_as_images_and_back(run: Run, tmp_path: Path) -> None:
+    """A video becomes numbered PNGs, and images become a video of the rate asked for."""
+    source = make_video(tmp_path / "in.mkv")
+    assert run(source, tmp_path / "frames").code == 0
+    names = sorted(path.name for path in (tmp_path / "frames").iterdir())
+    assert names == [f"{number:06d}.png" for number in range(1, 13)]
+    assert run(source, tmp_path / "some" / "x%03d.jpg", "--limit", 2).code == 0
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["x001.jpg", "x002.jpg"]
+    result = run(tmp_path / "frames", tmp_path / "back.mp4", "--fps", "30000/1001", *FAST)
+    assert result.code == 0, result.err
+    back = read(tmp_path / "back.mp4")
+    assert back.size == (256, 192)
+    assert back.times == [Fraction(1001 * i, 30000) for i in range(12)]
+    assert back.tags[0] == 1
+    assert back.pix_fmt == "yuv420p"
+
+
+def test_a_cover_picture_is_copied(run: Run, tmp_path: Path) -> None:
+    """It is a video stream, too, but not the video."""
+    sound = make_video(tmp_path / "in.mkv", audio="aac")
+    picture = make_video(tmp_path / "cover.mp4", codec="png", pix_fmt="rgb24", pts=[0])
+    with av.open(str(sound)) as a, av.open(str(picture)) as b, av.open(str(tmp_path / "both.mp4"), "w") as out:
+        streams = {id(s): out.add_stream_from_template(s, opaque=True) for c in (a, b) for s in c.streams}
+        streams[id(b.streams.video[0])].disposition = av.stream.Disposition.attached_pic
+        for container in (a, b):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = streams[id(packet.stream)]
+                    out.mux(packet)
+    result = run(tmp_path / "both.mp4", tmp_path / "out.mp4", *FAST)
+    assert result.code == 0, result.err
+    with av.open(str(tmp_path / "out.mp4")) as after:
+        cover = after.streams[2]
+        assert cover.disposition & av.stream.Disposition.attached_pic
+        assert (cover.codec_context.name, cover.codec_context.width) == ("png", 64)
