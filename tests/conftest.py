@@ -1,8 +1,9 @@
 """Fixtures for all: small engines with random weights, so that no test of the filter needs trained ones."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,12 +40,12 @@ def build_engine(
     precision: str = "fp32",
     linear: bool = False,
     seed: int = 0,
-    **overrides: str,
+    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """An engine of random convolutions with ReLU between, plus an image residual.
 
     Without kernels it only scales, by repeating pixels or by linear interpolation: an identity for colour. The
-    receptive radius in the metadata is the true one. Overrides replace metadata, or remove it where empty.
+    receptive radius in the metadata is the true one. An entry of metadata replaces the true one, or removes it where empty.
     """
     random = np.random.default_rng(seed)
     real = np.float16 if precision == "fp16" else np.float32
@@ -54,7 +55,7 @@ def build_engine(
         weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
@@ -96,7 +97,7 @@ def build_engine(
         nodes, "toy", [tensor("input", "h", "w")], [tensor("output", "sh", "sw")], initializer=weights
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    metadata = {
+    facts = {
         "name": f"toy_{scale}x",
         "variant": "aether_toy",
         "scale": str(scale),
@@ -105,8 +106,8 @@ def build_engine(
         # Input and output of the widest layer, and the result.
         "bytes_per_pixel": str(4 * (2 * max(channels, 3 * scale * scale) + 3 * scale * scale)),
         "licence": "MIT",
-    } | overrides
-    helper.set_model_props(model, {f"aether_{key}": value for key, value in metadata.items() if value})
+    } | dict(metadata or {})
+    helper.set_model_props(model, {f"aether_{key}": value for key, value in facts.items() if value})
     onnx.checker.check_model(model)
     return model
 
@@ -117,11 +118,11 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> MakeEngine:
     folder = tmp_path_factory.mktemp("engines")
     made: dict[str, Path] = {}
 
-    def make(**options: object) -> Path:
+    def make(**options: Any) -> Path:
         key = repr(sorted(options.items()))
         if key not in made:
             path = folder / f"toy_{len(made)}.onnx"
-            onnx.save(build_engine(**options), path)  # pyright: ignore[reportArgumentType]
+            onnx.save(build_engine(**options), path)
             made[key] = path
         return made[key]
 

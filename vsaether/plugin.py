@@ -25,7 +25,8 @@ def handle(clip: vs.VideoNode, **arguments: Any) -> vs.VideoNode | str:
     try:
         return upscale(clip, **arguments)
     except vs.Error as error:
-        return str(error)
+        # A path in it may hold bytes which are no text.
+        return str(error).encode("utf-8", "backslashreplace").decode()
     except Exception as error:
         import traceback
 

@@ -1,0 +1,185 @@
+"""Colour: any format in, the same colours out. The engines here only scale, so that nothing else changes them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+import vsaether
+
+core = vs.core
+
+FORMATS = [
+    vs.GRAY8, vs.GRAY9, vs.GRAY10, vs.GRAY12, vs.GRAY14, vs.GRAY16, vs.GRAYH, vs.GRAYS,
+    vs.YUV410P8, vs.YUV411P8, vs.YUV440P8, vs.YUV420P8, vs.YUV422P8, vs.YUV444P8,
+    vs.YUV420P9, vs.YUV420P10, vs.YUV422P10, vs.YUV444P10, vs.YUV420P12, vs.YUV444P14, vs.YUV420P16, vs.YUV444P16,
+    vs.YUV420PH, vs.YUV444PH, vs.YUV420PS, vs.YUV444PS,
+    vs.RGB24, vs.RGB27, vs.RGB30, vs.RGB36, vs.RGB42, vs.RGB48, vs.RGBH, vs.RGBS,
+]  # fmt: skip
+
+COLOUR_TAGS = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation")
+
+
+def tags(clip: vs.VideoNode, number: int = 0) -> dict[str, Any]:
+    with clip.get_frame(number) as frame:
+        return {key: int(value) for key, value in frame.props.items() if key in COLOUR_TAGS}
+
+
+def flat(format: int, color: list[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
+    clip = core.std.BlankClip(format=format, color=color, width=width, height=height, length=2, keep=True)
+    return clip.std.SetFrameProps(**props) if props else clip
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda preset: preset.name)
+def test_every_format_gives_what_resize_alone_gives(format: int, noise: Any, planes: Any, identity_engine: str) -> None:
+    clip = noise(format, 48, 32)
+    result = vsaether.upscale(clip, identity_engine, dither="none")
+    assert (result.format, result.width, result.height, len(result)) == (clip.format, 96, 64, 1)
+
+    yuv = {} if clip.format.color_family == vs.RGB else {"matrix_in_s": "170m"}
+    rgb = clip.resize.Bicubic(format=vs.RGBS, **yuv).std.Limiter(min=0, max=1).resize.Point(96, 64)
+    back = {} if clip.format.color_family == vs.RGB else {"matrix_s": "170m"}
+    expected = rgb.resize.Bicubic(format=clip.format.id, dither_type="none", **back)
+    limit = 1 if clip.format.sample_type == vs.INTEGER else 1e-3 if clip.format.bits_per_sample == 16 else 1e-6
+    for got, wanted in zip(planes(result), planes(expected), strict=True):
+        assert abs(got - wanted).max() <= limit
+
+
+@pytest.mark.parametrize("format", [vs.GRAY8, vs.GRAY16, vs.RGB24, vs.RGB48], ids=lambda preset: preset.name)
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 9), (7, 2), (33, 17)])
+def test_full_range_samples_pass_exactly(
+    format: int, width: int, height: int, noise: Any, planes: Any, identity_engine: str
+) -> None:
+    clip = noise(format, width, height, _Range=1)
+    for got, source in zip(planes(vsaether.upscale(clip, identity_engine)), planes(clip), strict=True):
+        np.testing.assert_array_equal(got, source.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize("full", [0, 1])
+@pytest.mark.parametrize(
+    ("matrix", "others"),
+    [(m, {}) for m in (1, 4, 5, 6, 7, 8, 9, 10, 14)] + [(12, {"_Primaries": 9}), (14, {"_Transfer": 18})],
+)
+def test_flat_colours_and_tags_come_back(
+    matrix: int, others: dict[str, int], full: int, planes: Any, identity_engine: str
+) -> None:
+    given = {"_Matrix": matrix, "_Range": full, "_ChromaLocation": 2, **others}
+    clip = flat(vs.YUV420P10, [420, 500, 540], **given)
+    result = vsaether.upscale(clip, identity_engine)
+    assert tags(result).items() >= given.items()
+    for plane, value in zip(planes(result), (420, 500, 540), strict=True):
+        assert abs(plane - value).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "given", "guess"),
+    [
+        (640, 480, {}, 6),
+        (720, 576, {"_Matrix": 2}, 5),
+        (1024, 576, {"_Matrix": 0}, 5),
+        (1026, 480, {"_Matrix": 3}, 1),
+        (1280, 720, {}, 1),
+        (640, 480, {"_Primaries": 9}, 9),
+        (640, 480, {"_Transfer": 16}, 9),
+        (640, 480, {"_Transfer": 18}, 9),
+    ],
+)
+def test_untagged_matrix_is_guessed_and_written(
+    width: int, height: int, given: dict[str, int], guess: int, planes: Any, identity_engine: str
+) -> None:
+    clip = flat(vs.YUV420P8, [120, 100, 150], width, height, **given)
+    result = vsaether.upscale(clip, identity_engine)
+    assert tags(result)["_Matrix"] == guess
+    assert tags(result)["_Range"] == 0
+    for plane, value in zip(planes(result), (120, 100, 150), strict=True):
+        assert abs(plane - value).max() <= 1
+
+
+def test_what_the_engine_sees_is_decoded_with_the_right_matrix(planes: Any, identity_engine: str) -> None:
+    """A saturated green of BT.709 read as BT.601 would be clamped, and could not come back."""
+    green = flat(vs.RGB24, [0, 255, 0], 1280, 720).resize.Bicubic(format=vs.YUV444P8, matrix_s="709", range=0)
+
+    def change(clip: vs.VideoNode, **arguments: int) -> int:
+        result = vsaether.upscale(clip, identity_engine, **arguments)
+        return max(abs(b - a[0, 0]).max() for a, b in zip(planes(green), planes(result), strict=True))
+
+    assert change(green) <= 1
+    assert change(green.std.RemoveFrameProps("_Matrix")) <= 1
+    assert change(green, matrix=6) > 5
+
+
+def test_matrix_and_range_can_be_overridden(planes: Any, identity_engine: str) -> None:
+    clip = flat(vs.YUV444P8, [250, 128, 128], _Matrix=1, _Range=0)
+    result = vsaether.upscale(clip, identity_engine, matrix=9, range=1)
+    assert tags(result).items() >= {"_Matrix": 9, "_Range": 1}.items()
+    assert planes(result)[0].max() == 250  # as limited range it would have been clamped to 235
+
+
+def test_deprecated_range_tag_is_understood(planes: Any, identity_engine: str) -> None:
+    with pytest.warns(DeprecationWarning, match="_Range"):
+        clip = flat(vs.GRAY8, [250], _ColorRange=0)
+    result = vsaether.upscale(clip, identity_engine)
+    assert tags(result)["_Range"] == 1
+    assert planes(result)[0].max() == 250
+
+
+def test_colours_are_clamped_before_inference(planes: Any, identity_engine: str) -> None:
+    assert planes(vsaether.upscale(flat(vs.GRAY8, [250], _Range=0), identity_engine))[0].max() == 235
+    over = planes(vsaether.upscale(flat(vs.RGBS, [1.5, -0.5, 0.25]), identity_engine))
+    assert [plane[5, 5] for plane in over] == [1.0, 0.0, 0.25]
+
+
+def test_limited_rgb_stays_limited(planes: Any, identity_engine: str) -> None:
+    result = vsaether.upscale(flat(vs.RGB24, [16, 100, 235], _Range=0), identity_engine)
+    assert tags(result)["_Range"] == 0
+    assert [plane[5, 5] for plane in planes(result)] == [16, 100, 235]
+
+
+def test_tags_which_no_conversion_knows_are_kept(identity_engine: str) -> None:
+    clip = flat(vs.YUV420P8, [120, 100, 150], _Matrix=1, _Transfer=3, _Primaries=0)
+    assert tags(vsaether.upscale(clip, identity_engine)).items() >= {"_Transfer": 3, "_Primaries": 0}.items()
+    rgb = flat(vs.RGB24, [120, 100, 150], _Matrix=1)  # a YUV matrix left on RGB frames by some filters
+    assert tags(vsaether.upscale(rgb, identity_engine))["_Matrix"] == 0
+
+
+def test_frames_tagged_otherwise_come_out_in_the_colour_of_frame_0(planes: Any, identity_engine: str) -> None:
+    rgb = flat(vs.RGB24, [60, 180, 90])
+    clip = core.std.Splice([rgb.resize.Bicubic(format=vs.YUV444P16, matrix=matrix) for matrix in (1, 6)])
+    result = vsaether.upscale(clip, identity_engine)
+    assert tags(result, 0)["_Matrix"] == tags(result, 3)["_Matrix"] == 1
+    for first, other in zip(planes(result, 0), planes(result, 3), strict=True):
+        assert abs(first - other).max() <= 1
+
+
+@pytest.mark.parametrize("location", [0, 1, 2, 3, 4, 5])
+def test_chroma_stays_in_place(location: int, make_clip: Any, planes: Any, make_engine: Any) -> None:
+    """Chroma that grows linearly over the picture still lies on the same line after interpolation to twice the size."""
+    width, height = 64, 48
+    offset_x = 0.5 if location in (1, 3, 5) else 0.0
+    offset_y = {0: 0.5, 1: 0.5, 2: 0.0, 3: 0.0, 4: 1.0, 5: 1.0}[location]
+
+    def ramp(shape: tuple[int, int], scale: int) -> np.ndarray:
+        """0.002 a source pixel to the right, 0.003 down, at the places of the chroma samples."""
+        y, x = np.indices(shape)
+        x, y = ((2 * c + o + 0.5) / scale - 0.5 for c, o in ((x, offset_x), (y, offset_y)))
+        return 0.002 * x + 0.003 * y - 0.12
+
+    u = ramp((height // 2, width // 2), 1)
+    clip = make_clip([[np.full((height, width), 0.5), u, -u]], vs.YUV420PS, _Matrix=1, _ChromaLocation=location)
+    result = vsaether.upscale(clip, str(make_engine(kernels=(), linear=True)))
+    assert tags(result)["_ChromaLocation"] == location
+    got, expected = planes(result)[1], ramp((height, width), 2)
+    inside = (slice(8, -8), slice(8, -8))
+    assert abs(got - expected)[inside].max() < 1e-4  # a quarter of a pixel is 5e-4
+
+
+@pytest.mark.parametrize("dither", ["none", "ordered", "random", "error_diffusion"])
+def test_dither(dither: str, make_clip: Any, planes: Any, make_engine: Any) -> None:
+    """Between two codes, dithering gives both of them; without it, only one. It is the same every time."""
+    engine = str(make_engine(kernels=(), linear=True))
+    clip = make_clip([[np.linspace(100, 104, 64).round()[None].repeat(16, 0)]], vs.GRAY8, _Range=1)
+    first, second = (planes(vsaether.upscale(clip, engine, dither=dither))[0][4:-4, 4:-4] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (first.var(0).max() == 0) == (dither == "none")
+    assert {100, 104} <= set(first.ravel()) <= {100, 101, 102, 103, 104}

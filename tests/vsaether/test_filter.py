@@ -1,0 +1,152 @@
+"""The filter: arguments, errors, backends, and the same bytes every time."""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import vapoursynth as vs
+from onnx.reference import ReferenceEvaluator
+
+import vsaether
+from vsaether import backends
+
+core = vs.core
+
+
+@pytest.mark.parametrize("backend", ["ov", "ort"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_backends_compute_what_the_engine_says(
+    backend: str, precision: str, noise: Any, planes: Any, make_engine: Any
+) -> None:
+    """float32 to rounding: bfloat16, OpenVINO's own choice on some CPUs, would be off by 1e-3 and more."""
+    path = make_engine(precision=precision)
+    clip = noise(vs.RGBS, 23, 17)
+    image = np.stack(planes(clip)).astype(np.float32)[None]
+    expected = ReferenceEvaluator(onnx.load(path)).run(None, {"input": image})[0]
+    got = np.stack(planes(vsaether.upscale(clip, path, backend=backend)))
+    limit = {"fp32": 1e-5, "fp16": 2e-3, "int8": 2e-2}[precision]
+    assert abs(got - np.asarray(expected)[0]).max() <= limit
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_same_bytes_every_time(precision: str, noise: Any, planes: Any, make_engine: Any) -> None:
+    clip, engine = noise(vs.YUV420P8, 64, 48, 6), str(make_engine(precision=precision))
+    first = vsaether.upscale(clip, engine)
+    for other in (vsaether.upscale(clip, engine), vsaether.upscale(clip, engine, num_streams=2)):
+        for number in (5, 0, 3):
+            for one, two in zip(planes(first, number), planes(other, number), strict=True):
+                np.testing.assert_array_equal(one, two)
+
+
+def test_frames_and_properties_are_kept(noise: Any, toy_engine: str) -> None:
+    clip = noise(vs.YUV420P8, 64, 48, 7, _SARNum=8, _SARDen=9, _PictType="B", own=[1, 2, 3])
+    clip = clip.std.AssumeFPS(fpsnum=30000, fpsden=1001)
+    result = vsaether.upscale(clip, toy_engine)
+    assert (len(result), result.fps) == (7, clip.fps)
+    with clip.get_frame(6) as before, result.get_frame(6) as after:
+        assert {key: after.props[key] for key in before.props} == dict(before.props)
+
+
+def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise: Any, toy_engine: str) -> None:
+    assert isinstance(backends.create("auto"), backends.OpenVINO)
+    monkeypatch.setattr(backends.OpenVINO, "unusable", classmethod(lambda cls: "out of order"))
+    assert backends.probe() == {"ov": "out of order", "ort": None}
+    assert isinstance(backends.create("auto"), backends.OnnxRuntime)
+    with pytest.raises(vs.Error, match=r"^aether\.Upscale: no backend can be used \(ov: out of order\)"):
+        vsaether.upscale(noise(vs.RGB24, 16, 16), toy_engine, backend="ov")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engine": "huge_9x_fp4"}, "there is no engine 'huge_9x_fp4'; engines: "),
+        ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, ov, ort"),
+        ({"num_streams": 0}, "num_streams is 0; it must be at least 1"),
+        ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
+        ({"tile": 0}, "tile is 0; it must be one number or two .* of at least 1"),
+        ({"tile": (32, 32, 32)}, "tile is .*; it must be one number or two"),
+        ({"tile": 16, "overlap": 8}, "tile is 16 in horizontal direction, with an overlap of 8 .* more than 16"),
+        ({"overlap": -1}, "overlap is -1; it must be one number or two .* of at least 0"),
+        ({"matrix": 99}, "matrix is 99; it must be one of 1, 4,"),
+        ({"range": 2}, r"range is 2; it must be 0 \(limited\) or 1 \(full\)"),
+        ({"dither": "noise"}, "dither is 'noise'; it must be one of none, ordered, random, error_diffusion"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, toy_engine: str) -> None:
+    """The same plain line from both ways to call the filter."""
+    clip = noise(vs.YUV420P8, 64, 48)
+    arguments = {"engine": toy_engine} | arguments
+    with pytest.raises(vs.Error, match=rf"^aether\.Upscale: {message}") as one:
+        vsaether.upscale(clip, **arguments)
+    with pytest.raises(vs.Error, match=rf"^aether\.Upscale: {message}") as other:
+        core.aether.Upscale(clip, **arguments)
+    assert "\n" not in str(one.value)
+    assert str(one.value).replace("(32, 32, 32)", "[32, 32, 32]") == str(other.value)
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (
+            core.std.Splice([core.std.BlankClip(width=w, height=32, length=1) for w in (32, 64)], mismatch=True),
+            "the clip's format or size varies; make it constant",
+        ),
+        (
+            core.std.Splice([core.std.BlankClip(format=f, length=1) for f in (vs.RGB24, vs.GRAY8)], mismatch=True),
+            "the clip's format or size varies; make it constant",
+        ),
+        (core.std.BlankClip(format=vs.GRAY32, length=1), "Gray32 has more than 16 bits a sample; convert"),
+        (core.std.BlankClip(format=vs.RGB24, length=1).std.SetFrameProps(_Range=1), None),
+        (
+            core.std.BlankClip(format=vs.YUV444P8, length=1).std.SetFrameProps(_Matrix=15),
+            "frame 0 has _Matrix=15, .* as",
+        ),
+        (
+            core.std.BlankClip(format=vs.YUV444P8, length=1).std.SetFrameProps(_Matrix=12),
+            "the colours of frame 0 .*_Matrix=12.* cannot be converted",
+        ),
+        (
+            core.std.BlankClip(
+                format=core.query_video_format(vs.YUV, vs.INTEGER, 8, 3, 0).id, width=64, height=64, length=1
+            ),
+            "the colours of frame 0 .* cannot be converted .*subsampling",
+        ),
+    ],
+)
+def test_clips_which_cannot_be_processed(clip: vs.VideoNode, message: str | None, toy_engine: str) -> None:
+    with pytest.raises(vs.Error, match=rf"^aether\.Upscale: {message}") if message else contextlib.nullcontext():
+        vsaether.upscale(clip, toy_engine)
+
+
+def test_matrix_of_rgb_is_refused(noise: Any, toy_engine: str) -> None:
+    with pytest.raises(vs.Error, match=r"^aether\.Upscale: matrix is 1, but the clip is RGB; leave it out"):
+        vsaether.upscale(noise(vs.RGB24, 16, 16), toy_engine, matrix=1)
+
+
+def test_error_of_the_source_is_passed_on(toy_engine: str) -> None:
+    def fail(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        raise ValueError("the disk is gone")
+
+    blank = core.std.BlankClip(format=vs.RGB24, width=16, height=16, length=1)
+    with pytest.raises(vs.Error, match=r"(?s)^aether\.Upscale: .*the disk is gone"):
+        vsaether.upscale(blank.std.ModifyFrame(blank, fail), toy_engine)
+
+
+def test_engine_which_lies_about_its_scale(noise: Any, make_engine: Any) -> None:
+    with pytest.raises(vs.Error, match=r"says that it scales by 4, but makes 32x32 of 16x16"):
+        vsaether.upscale(noise(vs.RGB24, 16, 16), make_engine(metadata={"scale": "4"}))
+
+
+def test_engine_which_no_backend_loads(noise: Any, make_engine: Any) -> None:
+    path = make_engine(seed=10)
+    model = onnx.load(path)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    broken = path.with_name("broken.onnx")
+    onnx.save(model, broken)
+    for backend in ("ov", "ort"):
+        with pytest.raises(
+            vs.Error, match=rf"^aether\.Upscale: the backend {backend} cannot run the engine toy_2x_fp32"
+        ):
+            vsaether.upscale(noise(vs.RGB24, 16, 16), broken, backend=backend)
