@@ -45,7 +45,7 @@ def build_engine(
     """An engine of random convolutions with ReLU between, plus an image residual.
 
     Without kernels it only scales, by repeating pixels or by linear interpolation: an identity for colour. The
-    receptive radius in the metadata is the true one. An entry of metadata replaces the true one, or removes it where empty.
+    receptive radius in the metadata is the true one. Entries of metadata replace the true ones, or remove them.
     """
     random = np.random.default_rng(seed)
     real = np.float16 if precision == "fp16" else np.float32

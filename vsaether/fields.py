@@ -51,4 +51,4 @@ def run(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode], vs.VideoN
         for parity, direction in ((0, 1), (1, -1))
     )
     woven = vs.core.std.Interleave([top, bottom], modify_duration=False).std.DoubleWeave(tff=True)
-    return woven.std.SelectEvery(2, 0, modify_duration=False).std.SetFieldBased(TOP_FIRST)
+    return woven.std.SelectEvery(2, 0, modify_duration=False)

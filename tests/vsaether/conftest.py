@@ -1,5 +1,8 @@
 """Clips with known contents, and what is in a clip."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,8 @@
 """Colour: any format in, the same colours out. The engines here only scale, so that nothing else changes them."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,8 @@ COLOUR_TAGS = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation"
 
 def tags(clip: vs.VideoNode, number: int = 0) -> dict[str, Any]:
     with clip.get_frame(number) as frame:
-        return {key: int(value) for key, value in frame.props.items() if key in COLOUR_TAGS}
+        props: dict[str, Any] = dict(frame.props)
+    return {key: int(value) for key, value in props.items() if key in COLOUR_TAGS}
 
 
 def flat(format: int, color: list[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
@@ -100,8 +104,8 @@ def test_what_the_engine_sees_is_decoded_with_the_right_matrix(planes: Any, iden
     """A saturated green of BT.709 read as BT.601 would be clamped, and could not come back."""
     green = flat(vs.RGB24, [0, 255, 0], 1280, 720).resize.Bicubic(format=vs.YUV444P8, matrix_s="709", range=0)
 
-    def change(clip: vs.VideoNode, **arguments: int) -> int:
-        result = vsaether.upscale(clip, identity_engine, **arguments)
+    def change(clip: vs.VideoNode, matrix: int | None = None) -> int:
+        result = vsaether.upscale(clip, identity_engine, matrix=matrix)
         return max(abs(b - a[0, 0]).max() for a, b in zip(planes(green), planes(result), strict=True))
 
     assert change(green) <= 1

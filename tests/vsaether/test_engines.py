@@ -1,5 +1,8 @@
 """Engines: found by name or path, and refused unless they are ours."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 import hashlib
 import json
 from pathlib import Path

@@ -1,5 +1,8 @@
 """Tiles: the parts equal the whole, and fit in memory."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 import subprocess
 import sys
 from typing import Any
