@@ -10,6 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.filter import Graph
+from av.rational import AVRational
+from av.video.codeccontext import VideoCodecContext
 
 VFR = [0, 40, 80, 200, 240, 250, 400, 440, 1000, 1033, 1066, 1500]
 FONT = bytes(range(256)) * 5
@@ -47,14 +52,16 @@ def make_video(
     attachment: bool = False,
     chapters: bool = False,
     metadata: dict[str, str] | None = None,
+    picture: Callable[[int, int, int, str], av.VideoFrame] = frame,
 ) -> Path:
     """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
     pts = [40 * i for i in range(12)] if pts is None else pts
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options or {}, time_base=Fraction(1, 1000))
+        assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         context = video.codec_context
-        video.time_base = Fraction(1, 1000)
+        video.time_base = AVRational(1, 1000)
         if tags:
             context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
         if aspect:
@@ -62,10 +69,11 @@ def make_video(
         if rotation is not None:
             video.set_display_rotation(rotation)
         if interlaced:
-            context.flags |= av.codec.context.Flags.interlaced_dct
+            context.flags |= Flags.interlaced_dct
         sound = None
         if audio:
             sound = out.add_stream(audio, rate=48000)
+            assert isinstance(sound, av.AudioStream)
             sound.metadata["language"] = "deu"
         text = None
         if subtitle:
@@ -75,7 +83,7 @@ def make_video(
             out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
         out.metadata.update(metadata or {})
         if chapters:
-            base = Fraction(1, 1000)
+            base = AVRational(1, 1000)
             out.set_chapters(
                 [
                     {"id": 1, "start": 0, "end": 500, "time_base": base, "metadata": {"title": "One"}},
@@ -93,26 +101,26 @@ def make_video(
                 out.mux(packet)
         field_filter = _field_filter(size, pix_fmt) if interlaced else None
         for index, time in enumerate(pts):
-            picture = frame(index, *size, pix_fmt)
+            shown = picture(index, *size, pix_fmt)
             if field_filter:
-                field_filter.push(picture)
-                picture = field_filter.vpull()
-            picture.pts, picture.time_base = time, Fraction(1, 1000)
+                field_filter.push(shown)
+                shown = field_filter.vpull()
+            shown.pts, shown.time_base = time, Fraction(1, 1000)
             if tags:
-                picture.colorspace, picture.color_primaries, picture.color_trc, picture.color_range = tags
-            out.mux(video.encode(picture))
+                shown.colorspace, shown.color_primaries, shown.color_trc, shown.color_range = tags
+            out.mux(video.encode(shown))
         out.mux(video.encode(None))
     return path
 
 
-def _field_filter(size: tuple[int, int], pix_fmt: str) -> av.filter.Graph:
-    graph = av.filter.Graph()
+def _field_filter(size: tuple[int, int], pix_fmt: str) -> Graph:
+    graph = Graph()
     source = graph.add_buffer(width=size[0], height=size[1], format=pix_fmt, time_base=Fraction(1, 1000))
     graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
     return graph
 
 
-def _add_sound(out: av.container.OutputContainer, stream: av.AudioStream, milliseconds: int) -> None:
+def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) -> None:
     samples = np.sin(np.arange(48 * milliseconds) / 20).astype(np.float32) * 0.2
     sound = av.AudioFrame.from_ndarray(np.stack([samples, samples]), "fltp", "stereo")
     sound.sample_rate, sound.pts = 48000, 0
@@ -160,6 +168,7 @@ def read(path: Path, decoder: str | None = None) -> Contents:
             found.kinds.append((stream.type, codec if stream is not video else None, stream.language))
         found.aspect = _exact(video.sample_aspect_ratio) if video.sample_aspect_ratio else None
         context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
+        assert isinstance(context, VideoCodecContext)
         for packet in container.demux():
             if packet.size and packet.dts is not None:
                 found.order.append((packet.dts * _exact(packet.time_base), packet.stream_index))
@@ -167,10 +176,10 @@ def read(path: Path, decoder: str | None = None) -> Contents:
                 found.frames += context.decode(packet if packet.size else None)
             elif packet.size:
                 content = hashlib.sha256(bytes(packet)).hexdigest()
-                time = packet.pts * _exact(packet.time_base)
+                time = (packet.pts or 0) * _exact(packet.time_base)
                 found.packets.setdefault(packet.stream_index, []).append((time, content))
     first = found.frames[0]
-    found.times = [f.pts * _exact(f.time_base) for f in found.frames]
+    found.times = [(f.pts or 0) * _exact(f.time_base) for f in found.frames]
     found.durations = [f.duration * _exact(f.time_base) for f in found.frames]
     found.size, found.pix_fmt, found.interlaced = (first.width, first.height), first.format.name, first.interlaced_frame
     found.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)

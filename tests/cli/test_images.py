@@ -1,13 +1,16 @@
 """``vsaether upscale`` on images: depth, gray and alpha are kept, names and order, too."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from vsaether.cli.exif import extras
+from vsaether.cli.formats import planar
 from vsaether.cli.images import encode, list_images, read_image
-from vsaether.cli.source import planar
 
 from .conftest import Run
 
@@ -19,7 +22,7 @@ def write(path: Path, samples: np.ndarray, pix_fmt: str) -> np.ndarray:
     data = np.ascontiguousarray(samples)
     plane = np.frombuffer(frame.planes[0], data.dtype).reshape(height, -1)
     plane[:, : data[0].size] = data.reshape(height, -1)
-    path.write_bytes(encode(planar(frame)[0], path.suffix))
+    path.write_bytes(encode(planar(frame)[0], path.suffix)[0])
     return samples
 
 
@@ -78,7 +81,7 @@ def test_jpeg_keeps_its_subsampling_and_range(run: Run, tmp_path: Path) -> None:
     frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p", dst_colorspace="ITU601")
     frame = planar(frame)[0]
     frame.colorspace, frame.color_range = 5, 2
-    (tmp_path / "in.jpg").write_bytes(encode(frame, ".jpg"))
+    (tmp_path / "in.jpg").write_bytes(encode(frame, ".jpg")[0])
     before = read_image(tmp_path / "in.jpg")
     for name in ("out.jpg", "out.png"):
         assert run(tmp_path / "in.jpg", tmp_path / name).code == 0
@@ -88,6 +91,32 @@ def test_jpeg_keeps_its_subsampling_and_range(run: Run, tmp_path: Path) -> None:
         assert abs(large[::2, ::2] - small).mean() < 4
         if name == "out.jpg":
             assert after.format.name == before.format.name == "yuvj420p"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_orientation_and_colour_profile_are_kept(run: Run, tmp_path: Path, suffix: str) -> None:
+    """A photo taken upright stays upright, and its colours stay what they were; what a format cannot hold is told."""
+    profile = bytes(range(256))
+    tag = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+    exif = b"II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
+    write(tmp_path / "plain.png", np.full((24, 40, 3), 90, np.uint8), "rgb24")
+    data = (tmp_path / "plain.png").read_bytes()
+    chunks = chunk(b"iCCP", b"name\0\0" + zlib.compress(profile)) + chunk(b"eXIf", exif)
+    (tmp_path / "in.png").write_bytes(data[:33] + chunks + data[33:])
+    assert read_image(tmp_path / "in.png").rotation == -90
+    result = run(tmp_path / "in.png", tmp_path / f"out{suffix}")
+    assert result.code == 0, result.err
+    after = read_image(tmp_path / f"out{suffix}")
+    assert (after.width, after.height) == (80, 48)
+    assert after.rotation == (0 if suffix == ".bmp" else -90)
+    assert extras(after)[1] == (None if suffix in (".bmp", ".tif") else profile)
+    assert ("cannot be given the EXIF data and colour profile" in result.err) == (suffix == ".bmp")
+    assert ("cannot be given the colour profile" in result.err) == (suffix == ".tif")
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def test_a_folder_keeps_names_and_each_image_its_size(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``vsaether upscale`` on videos: all that a file holds besides the samples is there again."""
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from .conftest import FONT, VFR, Run, make_video, read
 
@@ -163,18 +165,49 @@ def test_odd_sizes_are_not_cropped(run: Run, tmp_path: Path) -> None:
     assert abs(difference).max() <= 2
 
 
+def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """A dark top field and a bright bottom field."""
+    shown = av.VideoFrame(width, height, pix_fmt)
+    for plane, values in zip(shown.planes, ((40, 200), (128, 128), (128, 128)), strict=True):
+        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        lines[0::2], lines[1::2] = values
+    return shown
+
+
 def test_interlaced_stays_interlaced(run: Run, tmp_path: Path) -> None:
-    """Fields are upscaled for themselves: lines of one field never mix with the other's."""
-    source = make_video(tmp_path / "in.mkv", interlaced=True, size=(64, 64), options={"crf": "1"})
+    """Each field is upscaled for itself: its lines are at its place again, and not mixed with the other's."""
+    source = make_video(tmp_path / "in.mkv", interlaced=True, size=(64, 64), options={"crf": "1"}, picture=fields)
     assert read(source).interlaced
-    assert run(source, tmp_path / "out.mkv", *FAST).code == 0
+    assert run(source, tmp_path / "out.mkv", "--crf", "1", *FAST).code == 0
     after = read(tmp_path / "out.mkv")
-    assert after.interlaced
-    assert after.size == (128, 128)
+    assert (after.interlaced, after.size) == (True, (128, 128))
+    lines = luma(after.frames[5])[:128, :128].mean(axis=1)
+    assert abs(lines[0::2] - 40).max() < 4
+    assert abs(lines[1::2] - 200).max() < 4
     refused = run(source, tmp_path / "out2.mkv", "--codec", "libx265")
     assert refused.code == 1
     assert "interlaced" in refused.error
     assert not (tmp_path / "out2.mkv").exists()
+
+
+def test_wrong_timestamps_are_replaced(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some containers give the decoding times for those of presentation: the frames' order is what counts."""
+    from vsaether.cli import source as module
+
+    decode = module._decode
+
+    def swapped(*arguments: object) -> Iterator[av.VideoFrame | av.Packet]:
+        for item in decode(*arguments):  # type: ignore[arg-type]
+            if isinstance(item, av.VideoFrame):
+                index = round((item.pts or 0) / 40)
+                item.dts = item.pts
+                item.pts = 40 * (index + (0 if index == 0 else 1 if index % 2 else -1))
+            yield item
+
+    monkeypatch.setattr(module, "_decode", swapped)
+    source = make_video(tmp_path / "in.mkv")
+    assert run(source, tmp_path / "out.mkv", *FAST).code == 0
+    assert read(tmp_path / "out.mkv").times == [40 * i * MILLISECOND for i in range(12)]
 
 
 def test_alpha_is_upscaled_where_the_codec_can_and_told_where_not(run: Run, tmp_path: Path) -> None:
@@ -236,7 +269,7 @@ def test_a_cover_picture_is_copied(run: Run, tmp_path: Path) -> None:
     picture = make_video(tmp_path / "cover.mp4", codec="png", pix_fmt="rgb24", pts=[0])
     with av.open(str(sound)) as a, av.open(str(picture)) as b, av.open(str(tmp_path / "both.mp4"), "w") as out:
         streams = {id(s): out.add_stream_from_template(s, opaque=True) for c in (a, b) for s in c.streams}
-        streams[id(b.streams.video[0])].disposition = av.stream.Disposition.attached_pic
+        streams[id(b.streams.video[0])].disposition = Disposition.attached_pic
         for container in (a, b):
             for packet in container.demux():
                 if packet.size:
@@ -245,6 +278,6 @@ def test_a_cover_picture_is_copied(run: Run, tmp_path: Path) -> None:
     result = run(tmp_path / "both.mp4", tmp_path / "out.mp4", *FAST)
     assert result.code == 0, result.err
     with av.open(str(tmp_path / "out.mp4")) as after:
-        cover = after.streams[2]
-        assert cover.disposition & av.stream.Disposition.attached_pic
+        cover = after.streams.video[1]
+        assert cover.disposition & Disposition.attached_pic
         assert (cover.codec_context.name, cover.codec_context.width) == ("png", 64)

@@ -1,5 +1,7 @@
 """The command ``vsaether demo``: the bundled clip upscaled, and a picture that compares it with bicubic scaling."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -51,7 +53,7 @@ def compare(path: Path, engine: str) -> bytes:
     bicubic = small.resize.Bicubic(large.width, large.height)
     sides = [_detail(bicubic, small.width, "bicubic"), _detail(large, small.width, f"AetherNet {engine}")]
     with vs.core.std.StackHorizontal(sides).get_frame(0) as result:
-        return encode(to_rgb24(result), ".png")
+        return encode(to_rgb24(result), ".png")[0]
 
 
 def _detail(clip: vs.VideoNode, source_width: int, label: str) -> vs.VideoNode:

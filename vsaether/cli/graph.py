@@ -4,6 +4,8 @@ Frames are pushed, not pulled: the length of the input need not be known, and wh
 there. One chain of filters is kept for each size, format and field structure.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -14,7 +16,6 @@ import av
 import numpy as np
 import vapoursynth as vs
 
-from .errors import CliError
 from .formats import Layout, Tags, planar
 
 Upscale = Callable[[vs.VideoNode], vs.VideoNode]
@@ -119,9 +120,10 @@ class Upscaler:
             plane[:] = np.asarray(result[number])[: plane.shape[0], : plane.shape[1]]
         if alpha is not None:
             given = result.props.get("_Alpha")
-            if not isinstance(given, vs.VideoFrame):
-                raise CliError("the filter returned no alpha plane for a clip with alpha")
-            alpha[:] = _rescaled(np.asarray(given[0])[:height, :width], given.format.bits_per_sample, target.bits)
+            if isinstance(given, vs.VideoFrame):
+                alpha[:] = _rescaled(np.asarray(given[0])[:height, :width], given.format.bits_per_sample, target.bits)
+            else:
+                alpha[:] = 1 if target.bits == 32 else (1 << target.bits) - 1
         return frame
 
 

@@ -14,6 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from .encoders import losses
 from .errors import CliError
+from .exif import add_to_jpeg, add_to_webp, extras
 from .files import PendingFolder
 from .formats import Layout, Tags, planar
 from .source import VideoInfo
@@ -117,8 +118,7 @@ class ImageWriter:
         assert best is not None
         target = Layout.of(best.name)
         for notice in losses(layout, target, codec) if target.family == layout.family else []:
-            if notice not in self.notices:
-                self.notices.append(notice)
+            self._note(notice)
         tags = tags.converted(layout, target)
         if target.family == vs.YUV:
             # JPEG (JFIF) is full-range BT.601, lossy WebP limited-range.
@@ -126,18 +126,25 @@ class ImageWriter:
             tags = Tags(5, full, tags.color_primaries, tags.color_trc, tags.chroma_location)
         return target, tags
 
+    def _note(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
+
     def write(self, frame: av.VideoFrame, name: str) -> None:
         """Write one image."""
         self.frames += 1
         name = self._name(name, self.frames)
-        self._folder.add(name, encode(frame, Path(name).suffix.lower()))
+        data, lost = encode(frame, Path(name).suffix.lower())
+        if lost:
+            self._note(f"{Path(name).suffix} files cannot be given the {lost} of the input")
+        self._folder.add(name, data)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def encode(frame: av.VideoFrame, suffix: str) -> bytes:
-    """A frame as the bytes of an image file."""
+def encode(frame: av.VideoFrame, suffix: str) -> tuple[bytes, str]:
+    """A frame as the bytes of an image file; and what of it the file cannot hold, in words."""
     name, names, options = _CODECS[suffix]
     layout = Layout.of(frame.format.name)
     encoder = av.CodecContext.create(name, "w")
@@ -153,6 +160,13 @@ def encode(frame: av.VideoFrame, suffix: str) -> bytes:
         encoder.flags |= Flags.qscale
         encoder.global_quality = _JPEG_QUALITY
     try:
-        return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
     except FFmpegError as error:
         raise CliError(f"{name} cannot encode a {frame.width}x{frame.height} image: {error.strerror}") from error
+    exif, profile = extras(frame)
+    if name == "mjpeg" and exif:
+        data = add_to_jpeg(data, exif)
+    if name == "libwebp" and (exif or profile):
+        data = add_to_webp(data, (frame.width, frame.height), layout.alpha, exif, profile)
+    lost = {"EXIF data": exif and name == "bmp", "colour profile": profile and name in ("bmp", "tiff")}
+    return data, " and ".join(what for what, is_lost in lost.items() if is_lost)

@@ -117,7 +117,10 @@ class VideoSource:
             raise CliError(f"{self.path}: no frame of its video ({self.stream.codec_context.name}) can be decoded")
         first, layout = planar(frames[0])
         context, stream = self.stream.codec_context, self.stream
-        side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
+        # PyAV's access to side data crashes on the named colour profile of a PNG.
+        side_data = {}
+        if context.name not in ("png", "apng"):
+            side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
         rate = fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
         info = VideoInfo(
             width=first.width,
