@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -58,7 +59,7 @@ def to_onnx(
     convs = dict(quant_convs(model))
     if half and convs:
         raise ValueError("A quantised model is exported with float32 as its other type, not float16.")
-    channels = model.config.in_chans
+    channels = cast(Any, model).config.in_chans
     traced = _HalfInside(model) if half else model
     graph_model = _trace(traced, channels, min(opset, TRACED_OPSET), static)
     for tidy in (_inline_constants, _drop_identities, _fold_constants, _simplify, _merge_equal):
@@ -93,7 +94,7 @@ def _trace(model: nn.Module, channels: int, opset: int, static: tuple[int, int] 
         torch.onnx.export(
             model,
             (torch.zeros(1, channels, height, width),),
-            file,
+            cast(Any, file),  # its annotation knows paths only
             opset_version=opset,
             dynamo=False,
             input_names=["input"],
@@ -131,7 +132,7 @@ def _fold_constants(graph: onnx.GraphProto) -> None:
         value = None
         if node.op_type == "Gather" and node.input[0] in asked and node.input[1] in constants:
             index = constants[node.input[1]]
-            size = shapes.get(asked[node.input[0]], [None] * 4)[index.item()]
+            size = shapes.get(asked[node.input[0]], [None] * 4)[int(index.item())]
             value = None if size is None else np.full(index.shape, size, np.int64)
         elif node.input and all(i in constants for i in node.input):
             inputs = {i: constants[i] for i in node.input}

@@ -1,0 +1,286 @@
+"""Build engine files: python -m export.build [--fp32] [--fp16] [--int8] [--model NAME|CHECKPOINT] [--out DIR] ...
+
+Without a precision all three are built, without --model all released presets. A checkpoint is fused, quantised
+(with its own ranges after quantisation-aware training, else calibrated on real images), exported to ONNX and
+verified; files appear only when all of a model's files have passed. report.json says what was made and measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli import run_command, summary
+
+if TYPE_CHECKING:
+    from .verify import Precision
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+OUT = Path("engines")
+
+
+def build(
+    source: Path,
+    out: Path,
+    *,
+    qat: Path | None = None,
+    name: str | None = None,
+    precisions: Sequence[Precision] = PRECISIONS,
+    calibration: Path | None = None,
+    opset: int = 20,
+) -> dict[str, Any]:
+    """Make all files of one checkpoint in the folder `out`, and return the report on them.
+
+    source: the checkpoint of the float files (and of int8, where `qat` is not given). qat: a checkpoint of
+    quantisation-aware training for the int8 file. name: the engines' name, by default from the variant.
+    calibration: a folder of images to choose int8 ranges on where no checkpoint has them; default: bundled ones.
+
+    Writes aether_<variant>_<scale>x_{fused,notfused}.safetensors, _fp32.onnx, _fp16.onnx and _fp32_int8.onnx.
+    Raises arch.CheckpointError or ExportError, before anything is written, for bad input or a failed check.
+    """
+    import safetensors.torch
+
+    from . import pictures, pipeline, runtimes
+    from .errors import ExportError
+
+    runtimes.check_installed()
+    network = pipeline.read(source)
+    config = network.config
+    trained = pipeline.read(qat) if qat else network
+    if qat and not trained.quantized:
+        raise ExportError(f"{qat}: holds no ranges, so it is no checkpoint of quantisation-aware training.")
+    if qat and (trained.config.variant, trained.config.scale) != (config.variant, config.scale):
+        raise ExportError(f"{qat}: is {trained.config.variant} {trained.config.scale}x, another network than {source}.")
+    images = pictures.calibration(calibration, config.scale, config.in_chans)
+    checks = [lr for lr, _ in pictures.evaluation(config.scale, config.in_chans)]
+    pipeline.folder(out)
+
+    stem = pipeline.stem(config)
+    files: dict[str, bytes] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for kind, model in (("notfused", network.given), ("fused", network.fused)):
+        if kind == "notfused" and config.fused == "full":
+            continue  # the checkpoint given is a fused one
+        state = {k: v.contiguous() for k, v in model.state_dict().items()}
+        files[f"{stem}_{kind}.safetensors"] = safetensors.torch.save(state)
+        facts[f"{stem}_{kind}.safetensors"] = {"kind": kind}
+    for precision in precisions:
+        int8 = precision == "int8"
+        model = pipeline.quantized_model(trained, images) if int8 else network.fused
+        engine = pipeline.make(model, precision, checks[:3], name=name, opset=opset)
+        file = f"{stem}_fp32_int8.onnx" if int8 else f"{stem}_{precision}.onnx"
+        files[file] = engine.data
+        facts[file] = {"kind": precision} | describe(engine, network)
+        if int8:
+            learnt = "learnt in training" if trained.quantized else "calibrated, mse"
+            facts[file] |= {"ranges": learnt} | float_parts(engine, trained.quantized)
+    write_all(files, out)
+    for file, data in files.items():
+        facts[file] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {
+        "name": name or pipeline.short_name(config),
+        "variant": config.variant,
+        "scale": config.scale,
+        "receptive_radius": config.receptive_radius,
+        "config": dataclasses.asdict(config),
+        "source_sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+        "images": reference(network),
+        "files": facts,
+    }
+
+
+def describe(engine: Any, network: Any) -> dict[str, Any]:
+    """Quality on the bundled images, agreement with torch, node counts and time per frame of one engine."""
+    import math
+
+    import numpy as np
+    import torch
+
+    from . import pictures, runtimes
+    from .metrics import psnr_y
+
+    config = network.config
+    pairs = pictures.evaluation(config.scale, config.in_chans)
+    frame = torch.rand(1, config.in_chans, 270, 480, generator=torch.Generator().manual_seed(0)).numpy()
+    quality, times = {}, {}
+    for backend in runtimes.BACKENDS:
+        run = runtimes.load(engine.data, backend)
+        errors, psnrs = [], []
+        for lr, hr in pairs:
+            out = run(lr.numpy())
+            with torch.no_grad():
+                errors.append(float(np.mean((out - network.fused(lr).numpy()) ** 2)))
+            psnrs.append(psnr_y(squeeze(pictures.to_image(out)), squeeze(hr), config.scale))
+        mean = float(np.mean(errors))
+        quality[backend] = {
+            "psnr_y": round(float(np.mean(psnrs)), 4),
+            "psnr_to_float": round(-10 * math.log10(mean), 2) if mean else None,
+        }
+        times[backend] = round(runtimes.milliseconds(run, frame), 1)
+    return {
+        "opset": engine.proto.opset_import[0].version,
+        "quality": quality,
+        "agreement": {k: dataclasses.asdict(v) for k, v in engine.agreement.items()},
+        "nodes": engine.counts,
+        "ms_480x270": times,
+    }
+
+
+def reference(network: Any) -> dict[str, Any]:
+    """Y-PSNR of the float network in torch and of bicubic on the bundled evaluation images, and their number."""
+    import numpy as np
+    import torch
+
+    from . import pictures
+    from .metrics import imresize, psnr_y
+
+    scale = network.config.scale
+    pairs = pictures.evaluation(scale, network.config.in_chans)
+    floats, bicubics = [], []
+    for lr, hr in pairs:
+        with torch.no_grad():
+            out = pictures.to_image(network.fused(lr).numpy())
+        floats.append(psnr_y(squeeze(out), squeeze(hr), scale))
+        bicubic = imresize(pictures.to_image(lr.numpy()), scale)
+        bicubics.append(psnr_y(squeeze(bicubic), squeeze(hr), scale) if scale > 1 else float("nan"))
+    found = {"count": len(pairs), "psnr_y_float": round(float(np.mean(floats)), 4)}
+    return found | ({"psnr_y_bicubic": round(float(np.mean(bicubics)), 4)} if scale > 1 else {})
+
+
+def float_parts(engine: Any, learnt: bool) -> dict[str, Any]:
+    """What an int8 engine computes in float, and why."""
+    from . import pipeline
+
+    why = pipeline.float_layers(engine.model)
+    untrained = "has no range in the checkpoint" if learnt else "left out"
+    rest = {"QuantizeLinear", "DequantizeLinear", "Conv"}
+    return {
+        "float_convolutions": {n: why.get(n, untrained) for n in pipeline.kept_float(engine.model)},
+        "float_operators": {k: v for k, v in engine.counts.items() if k not in rest},
+    }
+
+
+def squeeze(image: Any) -> Any:
+    """(H, W, 1) -> (H, W); other images as they are."""
+    return image[:, :, 0] if image.shape[2] == 1 else image
+
+
+def write_all(files: dict[str, bytes], out: Path) -> None:
+    """Write all files or none: under temporary names first, renamed at the end. Raises ExportError."""
+    from .verify import write
+
+    written = []
+    try:
+        for name, data in files.items():
+            written.append(out / f".{name}.part")
+            write(data, written[-1])
+        for name in files:
+            (out / f".{name}.part").replace(out / name)
+    finally:
+        for path in written:
+            path.unlink(missing_ok=True)
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report on one model as text."""
+    images = report["images"]
+    lines = [
+        f"{report['name']}: {report['variant']}, scale {report['scale']}, receptive radius "
+        f"{report['receptive_radius']}; {images['count']} bundled images: float {images['psnr_y_float']:.2f} dB, "
+        f"bicubic {images.get('psnr_y_bicubic', float('nan')):.2f} dB",
+        f"{'file':44} {'KiB':>7} {'Y-PSNR ov/ort':>15} {'to float':>9} {'Q/DQ':>9} {'ms ov/ort':>15}  sha256",
+    ]
+    for name, f in report["files"].items():
+        row = f"{name:44} {f['bytes'] / 1024:7.0f} "
+        if "quality" in f:
+            q, n, t = f["quality"], f["nodes"], f["ms_480x270"]
+            dq = f"{n.get('QuantizeLinear', 0)}/{n.get('DequantizeLinear', 0)}"
+            near = q["ov"]["psnr_to_float"]
+            row += f"{q['ov']['psnr_y']:7.2f}/{q['ort']['psnr_y']:.2f}{'':2}"
+            row += f"{'same' if near is None else f'{near:.1f} dB':>9} {dq:>9} {t['ov']:8.1f}/{t['ort']:.1f}"
+        else:
+            row += " " * 51
+        lines.append(f"{row}  {f['sha256'][:12]}")
+    for f in report["files"].values():
+        if "float_operators" in f:
+            lines.append(f"int8 ranges: {f['ranges']}; in float besides: {f['float_operators']}")
+            lines += [f"  {n} in float: {why}" for n, why in f["float_convolutions"].items()] or [
+                "  every convolution is int8"
+            ]
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """The machine and the versions that a report was made with."""
+    import importlib.metadata as metadata
+
+    names = ("torch", "onnx", "onnxruntime", "openvino")
+    return {"machine": platform.processor() or platform.machine()} | {n: metadata.version(n) for n in names}
+
+
+def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:
+    """(name, checkpoint, checkpoint of quantisation-aware training) of a preset, a path, or all presets."""
+    import presets
+
+    from .errors import ExportError
+
+    found = {p.name: p for p in sorted(presets.DIR.iterdir()) if list(p.glob("*_notfused.safetensors"))}
+    if model is not None and model not in found:
+        path = Path(model)
+        if path.suffix:
+            return [(None, path, None)]
+        raise ExportError(f"{model}: no preset and no checkpoint file; presets are {', '.join(found) or '(none)'}.")
+    if not found:
+        raise ExportError("There is no preset with a checkpoint; give one with --model CHECKPOINT.")
+    names = list(found) if model is None else [model]
+    result: list[tuple[str | None, Path, Path | None]] = []
+    for name in names:
+        qat = next(found[name].glob("*_qat.safetensors"), None)
+        result.append((name, next(found[name].glob("*_notfused.safetensors")), qat))
+    return result
+
+
+def build_all(args: argparse.Namespace) -> None:
+    """Build what the command line asks for, print the table and write report.json."""
+    from .verify import write
+
+    precisions = [p for p in PRECISIONS if getattr(args, p)] or list(PRECISIONS)
+    models = []
+    for name, path, qat in sources(args.model):
+        report = build(
+            path,
+            args.out,
+            qat=args.qat or qat,
+            name=name,
+            precisions=precisions,
+            calibration=args.calibration,
+            opset=args.opset,
+        )
+        models.append(report)
+        print(table(report), flush=True)
+    text = json.dumps({"versions": versions(), "models": models}, indent=1)
+    write(text.encode() + b"\n", args.out / "report.json")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m export.build", description=summary(__doc__))
+    for precision in PRECISIONS:
+        parser.add_argument(f"--{precision}", action="store_true", help=f"build the {precision} file")
+    parser.add_argument("--model", metavar="NAME|CHECKPOINT", help="preset or checkpoint file; default: all presets")
+    parser.add_argument("--qat", type=Path, metavar="CHECKPOINT", help="trained ranges and weights for int8")
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to choose int8 ranges on")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
+    parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
+    args = parser.parse_args(argv)
+    return run_command("export.build", lambda: build_all(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

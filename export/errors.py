@@ -1,0 +1,7 @@
+"""Typed errors of the export package."""
+
+from __future__ import annotations
+
+
+class ExportError(ValueError):
+    """The input cannot be exported, or what was exported failed its check; the message says which and why."""

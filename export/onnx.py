@@ -1,0 +1,53 @@
+"""Export a checkpoint to one ONNX file: python -m export.onnx CHECKPOINT OUT [--fp16] [--opset N] [--static HxW]
+
+A checkpoint of quantisation-aware training becomes an int8 file with its learnt ranges, any other one an fp32 file
+(--fp16: float16 inside, float32 at both ends). The file is verified before it appears.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .cli import run_command, size, summary
+
+
+def export_file(
+    source: Path, target: Path, *, half: bool = False, opset: int = 20, static: tuple[int, int] | None = None
+) -> None:
+    """Write the verified ONNX file of a checkpoint. Raises arch.CheckpointError or ExportError."""
+    from . import pictures, pipeline, runtimes
+    from .errors import ExportError
+    from .verify import write
+
+    if target.suffix.lower() != ".onnx":
+        raise ExportError(f"{target}: suffix {target.suffix or '(none)'}; the file is written as .onnx.")
+    runtimes.check_installed()
+    network = pipeline.read(source)
+    if half and network.quantized:
+        raise ExportError(f"{source}: holds int8 ranges, so it is exported as int8; leave --fp16 out.")
+    precision = "int8" if network.quantized else "fp16" if half else "fp32"
+    images = [lr for lr, _ in pictures.evaluation(network.config.scale, network.config.in_chans)[:3]]
+    model = pipeline.quantized_model(network, images) if network.quantized else network.fused
+    engine = pipeline.make(model, precision, images, opset=opset, static=static)
+    write(engine.data, target)
+    print(f"{target}: {precision}, opset {opset}, {len(engine.data):,} bytes")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m export.onnx", description=summary(__doc__))
+    parser.add_argument("source", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic")
+    parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
+    parser.add_argument("--static", type=size, metavar="HxW", help="fixed size, batch 1")
+    args = parser.parse_args(argv)
+    return run_command(
+        "export.onnx",
+        lambda: export_file(args.source, args.target, half=args.fp16, opset=args.opset, static=args.static),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

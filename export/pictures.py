@@ -1,0 +1,71 @@
+"""Images for calibration and evaluation: the bundled ones, or a folder of the user's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import ExportError
+from .metrics import imresize, modcrop, to_uint8
+
+BUNDLED = Path(__file__).resolve().parent / "images"
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+MOST = 64  # images read from a folder
+SIDE = 384  # largest side of a calibration image, in LR pixels
+
+
+def read_folder(folder: Path) -> list[np.ndarray]:
+    """Up to 64 images of a folder, in name order, as uint8 (H, W, 3).
+
+    Raises ExportError where the folder is missing, holds no image, or a file is not readable as an image.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: there is no such folder of images.")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[:MOST]
+    if not paths:
+        raise ExportError(f"{folder}: no image in this folder (of {', '.join(SUFFIXES)}).")
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                images.append(np.array(image.convert("RGB")))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ExportError(f"{path}: not readable as an image ({error}).") from error
+    return images
+
+
+def calibration(folder: Path | None, scale: int, channels: int) -> list[Tensor]:
+    """LR images (1, channels, h, w) in [0, 1] to choose ranges on: the bundled ones, or those of `folder`."""
+    images = read_folder(folder or BUNDLED)
+    return [lr for lr, _ in (_pair(i, scale, channels) for i in images)]
+
+
+def evaluation(scale: int, channels: int) -> list[tuple[Tensor, np.ndarray]]:
+    """(LR tensor (1, channels, h, w) in [0, 1], HR uint8 (H, W, channels)) of the bundled evaluation images."""
+    paths = [p for p in sorted(BUNDLED.glob("*.webp")) if not p.name.startswith("calibration_")]
+    return [_pair(np.array(Image.open(p).convert("RGB")), scale, channels) for p in paths]
+
+
+def _pair(image: np.ndarray, scale: int, channels: int) -> tuple[Tensor, np.ndarray]:
+    if channels == 1:
+        image = to_uint8(image @ np.array([0.299, 0.587, 0.114]))[:, :, None]
+    hr = modcrop(image[: SIDE * scale, : SIDE * scale], scale)
+    if 0 in hr.shape:
+        raise ExportError(f"An image of {image.shape[1]}x{image.shape[0]} is too small for scale {scale}.")
+    lr = to_uint8(imresize(hr.astype(np.float64), Fraction(1, scale)))
+    return to_tensor(lr), hr
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """uint8 (H, W, C) -> float32 (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+
+
+def to_image(batch: np.ndarray) -> np.ndarray:
+    """(1, C, H, W), clipped to [0, 1] -> uint8 (H, W, C)."""
+    return to_uint8(batch[0].transpose(1, 2, 0).astype(np.float64) * 255)

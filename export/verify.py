@@ -1,0 +1,150 @@
+"""Checks that an ONNX model must pass before it becomes a file: structure, and agreement with torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx.checker
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from . import runtimes
+from .errors import ExportError
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+# Largest difference to torch, of values in [0, 1]. ONNX Runtime's CPU provider rounds float16 after each node,
+# OpenVINO computes float16 files in float32.
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-3}
+# int8: rounding ties that fall the other way change single codes; the mean over an image stays far below a code.
+INT8_PSNR = 50.0  # dB against the fake-quantised torch model
+ODD_SIZES = ((1, 33, 35), (2, 32, 47), (3, 37, 32))  # batch, height, width
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a runtime's output differs from torch's over the checked images: maximum, and PSNR in dB (peak 1)."""
+
+    maximum: float
+    psnr: float
+
+
+def verify(
+    proto: ModelProto, model: nn.Module, precision: Precision, images: list[Tensor], *, static: bool = False
+) -> dict[str, Agreement]:
+    """Compare an ONNX model with the torch model that it was made from, by runtime.
+
+    model: the float32 model (fp32, fp16), or the fake-quantised one (int8). images: (1, C, h, w) in [0, 1].
+    static: only images of the given size are run; otherwise odd sizes and batches as well.
+
+    Raises ExportError, naming the runtime and the difference, where the structure is not right or a tolerance
+    is passed.
+    """
+    check_structure(proto, precision)
+    inputs = [i.numpy() for i in images]
+    if not static:
+        inputs += [_tiled(images[0], *size) for size in ODD_SIZES]
+    expected = [_torch(model, x) for x in inputs]
+    data = serialise(proto)
+    found = {}
+    for backend in runtimes.BACKENDS:
+        try:
+            run = runtimes.load(data, backend)
+            outputs = [run(x) for x in inputs]
+        except Exception as error:  # runtimes raise types of their own
+            line = str(error).strip().splitlines()[0]
+            raise ExportError(f"{backend} cannot run the {precision} model: {line}") from error
+        found[backend] = _compare(outputs, expected, backend, precision)
+    return found
+
+
+def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], backend: str, precision: Precision) -> Agreement:
+    for got, wanted in zip(outputs, expected, strict=True):
+        if got.shape != wanted.shape or not np.isfinite(got).all():
+            raise ExportError(f"{backend}: output {got.shape}, finite: {np.isfinite(got).all()}; not {wanted.shape}.")
+    maximum = max(float(np.abs(g - w).max()) for g, w in zip(outputs, expected, strict=True))
+    error = max(float(np.mean((g - w) ** 2)) for g, w in zip(outputs, expected, strict=True))
+    psnr = math.inf if error == 0 else -10 * math.log10(error)
+    if precision == "int8":
+        if psnr < INT8_PSNR:
+            raise ExportError(f"{backend}: int8 is {psnr:.1f} dB from torch's; at least {INT8_PSNR:.0f} is needed.")
+    elif maximum > TOLERANCE[precision]:
+        limit = TOLERANCE[precision]
+        raise ExportError(f"{backend}: {precision} differs by {maximum:.1e} from torch's; at most {limit:.0e} may be.")
+    return Agreement(maximum, psnr)
+
+
+def check_structure(proto: ModelProto, precision: Precision) -> None:
+    """ONNX checker, interface, default domain only, no external data, and the quantisation rules of int8 files.
+
+    Raises ExportError with what is wrong.
+    """
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"The ONNX checker refuses the model: {str(error).splitlines()[0]}") from error
+    graph = proto.graph
+    if [o.domain for o in proto.opset_import] != [""] or proto.functions:
+        raise ExportError("The model uses operators outside of the default ONNX domain.")
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializer):
+        raise ExportError("The model keeps data in another file.")
+    names = [v.name for v in (*graph.input, *graph.output)]
+    types = {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
+    if names != ["input", "output"] or types != {onnx.TensorProto.FLOAT}:
+        raise ExportError(f"The model's ends are {names}; they must be float32 tensors named input and output.")
+    counts = Counter(n.op_type for n in graph.node)
+    if (counts["QuantizeLinear"] > 0) != (precision == "int8"):
+        raise ExportError(f"The {precision} model holds {counts['QuantizeLinear']} QuantizeLinear nodes.")
+    tensors = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = tensors[node.input[2]]
+            if zero.data_type != onnx.TensorProto.INT8 or onnx.numpy_helper.to_array(zero).any():
+                raise ExportError(f"{node.name}: the zero point is not int8 zero.")
+
+
+def serialise(proto: ModelProto) -> bytes:
+    """The bytes of a model: the same for the same model."""
+    return proto.SerializeToString(deterministic=True)
+
+
+def write(data: bytes, path: Path) -> None:
+    """Write a file under a temporary name, fsync it and rename it. Raises ExportError where that is impossible."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ExportError(f"{path}: the folder cannot be written ({error.strerror}).") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ExportError(f"{path}: not written ({error.strerror}).") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _tiled(image: Tensor, batch: int, height: int, width: int) -> np.ndarray:
+    """`batch` different cuts of one image, repeated where it is too small."""
+    times = (1, 1, -(-(height + batch) // image.shape[2]), -(-(width + batch) // image.shape[3]))
+    image = image.repeat(times)
+    cuts = [image[:, :, i : i + height, i : i + width] for i in range(batch)]
+    return torch.cat(cuts).contiguous().numpy()
+
+
+@torch.no_grad()
+def _torch(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    model.eval()
+    return model(torch.from_numpy(x)).numpy()
