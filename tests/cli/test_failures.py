@@ -160,11 +160,20 @@ def test_wrong_command_lines(run: Run, video: Path, tmp_path: Path, wrong: tuple
     assert error.value.code == 2
 
 
-@pytest.mark.parametrize(("output", "most"), [("out.mkv", 50_000), ("frames", 999)])
-def test_full_disk(long_video: Path, tmp_path: Path, identity_engine: str, output: str, most: int) -> None:
+@pytest.mark.parametrize(
+    ("output", "most", "options"),
+    [
+        ("out.mkv", 50_000, ("--preset", "ultrafast", "--encoder-options", "tune=zerolatency")),
+        ("late.mkv", 50_000, ("--limit", "30")),
+        ("frames", 999, ("--limit", "3")),
+    ],
+)
+def test_full_disk(
+    long_video: Path, tmp_path: Path, identity_engine: str, output: str, most: int, options: tuple[str, ...]
+) -> None:
     """A write that fails midway gives one line, and the partial output goes."""
     done = subprocess.run(
-        command("upscale", long_video, tmp_path / output, "--engine", identity_engine, "--limit", "30"),
+        command("upscale", long_video, tmp_path / output, "--engine", identity_engine, *options),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         capture_output=True,
         text=True,

@@ -110,6 +110,8 @@ def test_orientation_and_colour_profile_are_kept(run: Run, tmp_path: Path, suffi
     assert (after.width, after.height) == (80, 48)
     assert after.rotation == (0 if suffix == ".bmp" else -90)
     assert extras(after)[1] == (None if suffix in (".bmp", ".tif") else profile)
+    if suffix == ".webp":
+        assert (tmp_path / "out.webp").read_bytes()[20] & 0x28 == 0x28
     assert ("cannot be given the EXIF data and colour profile" in result.err) == (suffix == ".bmp")
     assert ("cannot be given the colour profile" in result.err) == (suffix == ".tif")
 

@@ -63,8 +63,6 @@ class VideoWriter:
         if source:
             kept = _supported(kept, suffix, drop_unsupported, self.notices)
         options = {}
-        if MUXERS[suffix] == "mpegts" and source and source.start:
-            options["mpegts_copyts"] = "1"
         if (
             MUXERS[suffix] in ("mp4", "mov")
             and source
