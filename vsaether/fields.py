@@ -3,6 +3,10 @@
 An engine sees rows as neighbours which in an interlaced frame are taken at different times. So the fields are taken
 apart, upscaled, and put together: the result is interlaced as the source is, with as many frames.
 
+Frame 0 decides for the whole clip: progressive frames in an interlaced clip are upscaled as fields too, which costs
+them vertical detail; interlaced frames in a clip which begins progressive are upscaled whole. Where the flags of a file
+are wrong or mixed, std.SetFieldBased before the filter says what to do.
+
 The rows of an upscaled field are centred on the field's own grid, which is not where the larger frame has its fields:
 with scale s, rows of the top field are needed (s - 1) / 4 of their distance further down, those of the bottom field
 as far further up. A resampler moves them there.

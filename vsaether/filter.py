@@ -31,17 +31,19 @@ def upscale(
 
     Any constant clip goes: GRAY, YUV or RGB of 8 to 16 bit integer, half or float. The result has the same format at
     the engine's scale times the size, the same number of frames, and the same frame properties; colour, alpha
-    (``_Alpha``) and interlacing (``_FieldBased``, by frame 0) are those of the source. See vsaether.colour for what is
-    guessed of untagged clips. Colours are clamped to [0, 1] in RGB before they reach the engine.
+    (``_Alpha``) and interlacing (``_FieldBased``) are those of the source. Whether there is alpha, whether all frames
+    are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are decided by frame 0. Colours
+    are clamped to [0, 1] in RGB before they reach the engine.
 
     Args:
         clip: the clip.
         engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours.
         backend: "auto" (the first that can run here), "ov" (OpenVINO) or "ort" (ONNX Runtime).
-        tile: tile size in pixels of the source, one number or horizontal and vertical; default: the whole frame where
-            memory allows, else tiles which do.
-        overlap: pixels of the source which a tile shares with its neighbour on each side; default: as many as the
-            engine sees, so that no seam can show. Less is faster, and not seamless.
+        tile: tile size in pixels of the source (of one field, where it is interlaced), overlaps included; one number,
+            or horizontal and vertical. Default: the whole frame where memory allows, else the tiles which make the
+            least work of those which do.
+        overlap: pixels of the source which are computed beyond a tile's share on each side; default: as many as the
+            engine sees, so that no seam can show. Fewer are faster, and not seamless.
         num_streams: inferences at the same time, each with memory of its own.
         device_id: the device of the backend; CPUs have only number 0.
         matrix: matrix of a YUV clip (number as in H.273) where its ``_Matrix`` is wrong.
@@ -119,7 +121,7 @@ def _upscale(
     result = colour.from_rgb(rgb, source, dither)
     if interlaced:
         result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
-    return result.std.ClipToProp(opacity, alpha.PROPERTY) if opacity else result
+    return result.std.ClipToProp(opacity, alpha.PROPERTY) if opacity is not None else result
 
 
 def _check_clip(clip: vs.VideoNode) -> None:
