@@ -185,7 +185,7 @@ def shift_floors(model: AetherTiny, floors: Tensor) -> AetherTiny:
 
     floors: (depth - 1,), each <= 0, in activation units. Raises ValueError for other shapes or unfused models.
     """
-    if model.config.fused != "full" or floors.shape != model.floors.shape or bool((floors > 0).any()):
+    if model.config.fused != "full" or floors.shape != model.floors.shape or not bool((floors <= 0).all()):
         raise ValueError("shift_floors takes a fused AetherTiny and one floor <= 0 an activation.")
     shifted = _fuse_tiny(model)
     convs = [shifted.conv_first, *shifted.blocks, shifted.conv_last]

@@ -111,6 +111,10 @@ class ReparamLargeKernelConv(nn.Module):
         if self.fused:
             return self.fused_conv(x)
         kernel, bias = self.kernel_and_bias()
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # The backward pass of a bfloat16 depthwise convolution takes 2.5 times as long as in float32 there.
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x.float(), kernel.float(), bias, padding=kernel.shape[-1] // 2, groups=self.dim)
         return F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=self.dim)
 
 

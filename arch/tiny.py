@@ -29,6 +29,8 @@ class RepConv3x3(nn.Module):
         self.project = nn.Conv2d(wide, out_chans, 1, bias=False)
         # The identity already carries the signal: start the learnt part small beside it.
         for m, gain in ((self.conv, 0.5), (self.expand, 0.5), (self.project, 0.5)):
+            if m.weight.is_meta:  # `inspect` builds there, where a normal draw imports torch's compiler for seconds
+                continue
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
             with torch.no_grad():
                 m.weight *= gain

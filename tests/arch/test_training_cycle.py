@@ -1,0 +1,123 @@
+"""What trainers do to a network: eval and train in turn, deep copies, moving averages, inference mode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import arch
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "layer": lambda: arch.AetherNet(3, 8, (1, 1), lk_kernel=5, drop_path_rate=0.0),
+    "batch": lambda: arch.AetherNet(
+        3, 8, (1,), lk_kernel=7, norm="batch", gate="relu", deployed_kernel=3, tail="direct"
+    ),
+    "residual": lambda: arch.AetherNet(3, 8, (1,), lk_kernel=5, image_residual=True, upscale=3),
+    "tiny": lambda: arch.aether_tiny(embed_dim=8, depth=3),
+}
+
+
+def descend(model: nn.Module, loss: Tensor, rate: float) -> None:
+    """One step of sign descent."""
+    model.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= rate * parameter.grad.sign()
+
+
+def step(model: nn.Module) -> None:
+    output = model.train()(torch.rand(2, 3, 8, 8))
+    descend(model, (output - torch.rand_like(output)).abs().mean(), 1e-2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_validation_between_steps_sees_fresh_weights(name: str) -> None:
+    """Nothing is cached on eval(): the output after a step is that of the new weights."""
+    model = MODELS[name]()
+    image = torch.rand(1, 3, 8, 8)
+    outputs = []
+    for _ in range(3):
+        step(model)
+        with torch.inference_mode():
+            outputs.append(model.eval()(image))
+        rebuilt = arch.inspect(model.state_dict()).build()
+        rebuilt.load_state_dict(model.state_dict())
+        with torch.inference_mode():
+            assert torch.equal(rebuilt.eval()(image), outputs[-1])
+    assert not torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[1], outputs[2])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_learns(name: str) -> None:
+    """After the first step (a last convolution may start at zero), the loss reaches every parameter."""
+    model = MODELS[name]()
+    for _ in range(4):
+        step(model)
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_copies_and_moving_averages(name: str) -> None:
+    model = MODELS[name]()
+    with torch.inference_mode():
+        model.eval()(torch.rand(1, 3, 8, 8))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=False)
+    image = torch.rand(1, 3, 8, 8)
+    for first in (True, False):
+        step(model)
+        average.update_parameters(model)
+        copied = copy.deepcopy(model).eval()
+        with torch.inference_mode():
+            assert torch.equal(copied(image), model.eval()(image))
+            # The first update takes the weights over; buffers (batch norm's statistics) are not averaged.
+            assert name == "batch" or torch.equal(average.eval()(image), model(image)) is first
+    state = {key.removeprefix("module."): value for key, value in average.state_dict().items() if key != "n_averaged"}
+    assert arch.inspect(state) == model.config  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_window_and_mode_survive_a_copy() -> None:
+    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3)
+    model.anneal(0.25)
+    copied = copy.deepcopy(model)
+    copied.anneal(0.0)
+    image = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert not torch.equal(model.eval()(image), copied.eval()(image))
+    assert float(model.state_dict()["layers.0.0.conv.window"][1]) == 0.25
+
+
+def test_drop_path_acts_in_training_only() -> None:
+    model = arch.AetherNet(3, 8, (4, 4), lk_kernel=3, drop_path_rate=0.9)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    image = torch.rand(1, 3, 8, 8)
+    assert not torch.equal(model.train()(image), model(image))
+    assert torch.equal(model.eval()(image), model(image))
+    rates = [m.rate for m in model.modules() if isinstance(m, arch.DropPath)]
+    assert rates == pytest.approx(torch.linspace(0, 0.9, 8).tolist())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_learns_a_constant(name: str) -> None:
+    """A few dozen steps bring a flat image's error down: signs and gradients are right end to end."""
+    model = MODELS[name]()
+    losses = []
+    for _ in range(40):
+        low = torch.rand(8, 3, 1, 1).expand(8, 3, 6, 6)
+        target = torch.nn.functional.interpolate(low, scale_factor=model.scale)  # pyright: ignore
+        loss = (model.train()(low.contiguous()) - target).square().mean()
+        descend(model, loss, 2e-3)
+        losses.append(loss.item())
+    assert losses[-1] < 0.08
+    assert sum(losses[-5:]) < sum(losses[:5]) or max(losses) < 0.01
