@@ -166,6 +166,18 @@ def test_odd_sizes_are_not_cropped(run: Run, tmp_path: Path) -> None:
     assert abs(difference).max() <= 2
 
 
+def test_odd_results_are_refused_where_the_encoder_cannot(run: Run, tmp_path: Path, make_engine: MakeEngine) -> None:
+    """Three times an odd size is odd: H.264 needs 4:4:4 for it, VP9 does not."""
+    source = make_video(tmp_path / "in.mkv", size=(61, 47), codec="ffv1")
+    engine = str(make_engine(kernels=(), scale=3))
+    refused = run(source, tmp_path / "out.mkv", engine=engine)
+    assert refused.code == 1
+    assert "183x141, which libx264 cannot code as yuv420p; use --pix-fmt yuv444p" in refused.error
+    for name, options in (("a.mkv", ("--pix-fmt", "yuv444p")), ("b.webm", ("--encoder-options", "cpu-used=8"))):
+        assert run(source, tmp_path / name, *options, engine=engine).code == 0
+        assert read(tmp_path / name).size == (183, 141)
+
+
 def test_the_padding_of_odd_sizes_does_not_show(run: Run, tmp_path: Path, make_engine: MakeEngine) -> None:
     """What stands beyond the last column and row is more of the same."""
 
@@ -287,8 +299,8 @@ def test_frames_as_images_and_back(run: Run, tmp_path: Path) -> None:
     assert run(source, tmp_path / "frames").code == 0
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
     assert names == [f"{number:06d}.png" for number in range(1, 13)]
-    assert run(source, tmp_path / "some" / "x%03d.jpg", "--limit", 2).code == 0
-    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["x001.jpg", "x002.jpg"]
+    assert run(source, tmp_path / "some" / "100%x%03d.jpg", "--limit", 2).code == 0
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["100%x001.jpg", "100%x002.jpg"]
     result = run(tmp_path / "frames", tmp_path / "back.mp4", "--fps", "30000/1001", *FAST)
     assert result.code == 0, result.err
     back = read(tmp_path / "back.mp4")

@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
+_EVEN = ("libx264", "libx265", "libsvtav1")
 _INTERLACED = ("libx264", "mpeg2video", "prores_ks", "prores", "dnxhd", "ffv1", "rawvideo", "v210")
 
 
@@ -55,8 +56,11 @@ class Encoder:
     notices: list[str]
 
 
-def choose(encoding: Encoding, suffix: str, info: VideoInfo) -> Encoder:
-    """The encoder for a video. Raises CliError if there is none, or it does not do what is asked."""
+def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Encoder:
+    """The encoder for a video ``scale`` times as large as the source.
+
+    Raises CliError if there is none, or it does not do what is asked.
+    """
     name = encoding.codec or _default(suffix, info)
     try:
         codec = av.Codec(name, "w")
@@ -70,6 +74,13 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo) -> Encoder:
             "or deinterlace it first"
         )
     pix_fmt, notices = _pix_fmt(codec, encoding.pix_fmt, info.layout)
+    width, height = info.width * scale, info.height * scale
+    across, down = (1 << sub for sub in Layout.of(pix_fmt).subsampling)
+    if name in _EVEN and (width % across or height % down):
+        raise CliError(
+            f"the output would be {width}x{height}, which {name} cannot code as {pix_fmt}; use --pix-fmt yuv444p, or "
+            "--codec libvpx-vp9 or ffv1"
+        )
     options = dict(_DEFAULTS.get(name, {}))
     known = {option.name for group in _option_sets(name) for option in group}
     for key, value in (("crf", encoding.crf), ("preset", encoding.preset)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -133,7 +134,7 @@ def _output(
     suffix = job.output.suffix.lower()
     if suffix in MUXERS:
         check_target(job.output, job.source, job.overwrite)
-        encoder = encoders.choose(job.encoding, suffix, source.info)
+        encoder = encoders.choose(job.encoding, suffix, source.info, scale)
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         video = source if isinstance(source, VideoSource) else None
         return pending, VideoWriter(pending, encoder, source.info, scale, video, job.drop_unsupported)
@@ -155,10 +156,14 @@ def _output(
         raise CliError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
     pending = stack.enter_context(PendingFolder(folder, job.overwrite))
     if numbered:
-        return pending, ImageWriter(pending, suffix, lambda name, number: job.output.name % number)
+        return pending, ImageWriter(pending, suffix, partial(_numbered, job.output.name))
     if isinstance(source, VideoSource):
         return pending, ImageWriter(pending, ".png", lambda name, number: f"{name}.png")
     return pending, ImageWriter(pending, None, lambda name, number: name)
+
+
+def _numbered(pattern: str, name: str, number: int) -> str:
+    return _PATTERN.sub(lambda found: found[0] % number, pattern, count=1)
 
 
 def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
