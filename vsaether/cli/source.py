@@ -85,7 +85,7 @@ class VideoSource:
         number = 0
         for item in _decode(self.container, self.stream, self):
             if isinstance(item, av.VideoFrame):
-                pts = item.dts if self._by_dts else item.pts
+                pts = item.dts if self._by_dts and item.dts is not None else item.pts
                 if pts is None:
                     pts = 0 if last is None else last[0] + (last[1] or 1)
                 elif last is not None and pts <= last[0]:
