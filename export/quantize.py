@@ -27,7 +27,7 @@ Mode = Literal["off", "observe", "quantise"]
 
 CODES = 127  # amax is code 127; the lowest code of an input is -128, of a weight -127
 SMALLEST = 1e-6  # range of a tensor that is all zeros
-SAMPLES = 1 << 20  # activations kept per layer for choosing a range
+SAMPLES = 1 << 18  # activations kept per layer for choosing a range
 PERCENTILE = 0.9999
 
 
@@ -94,8 +94,8 @@ class Quantizer(nn.Module):
         if method == "percentile":
             top = float(torch.sort(x).values[int(PERCENTILE * (len(x) - 1))])
         elif method == "mse":
-            best = torch.tensor([_rounding_error(x, top * i / 100, codes) for i in range(10, 101)])
-            top *= (10 + int(best.argmin())) / 100
+            shares = [0.97**i for i in range(80)]  # 1 down to 0.09
+            top *= min(shares, key=lambda share: _rounding_error(x, top * share, codes))
         with torch.no_grad():
             self._amax.fill_(max(top * CODES / codes, SMALLEST))
         self.samples, self.seen_max = [], 0.0

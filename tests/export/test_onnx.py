@@ -1,0 +1,212 @@
+"""The ONNX graphs: what they hold, that runtimes agree with torch, and that wrong ones are refused."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+import arch
+from export import pipeline
+from export.errors import ExportError
+from export.onnx_graph import to_onnx
+from export.quantize import calibrate, quant_convs, quantize
+from export.runtimes import BACKENDS, load
+from export.verify import check_structure, serialise, verify
+
+
+def calibrated(net: nn.Module, images: list[Tensor], **options: bool) -> nn.Module:
+    model = quantize(arch.fuse(net), **options)
+    calibrate(model, images)
+    return model
+
+
+def tensors(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+
+
+@pytest.mark.parametrize("net", ["tiny", "small", "public"])
+def test_float_files_agree_with_torch_everywhere(
+    net: str, images: list[Tensor], request: pytest.FixtureRequest
+) -> None:
+    fused = arch.fuse(request.getfixturevalue(net))
+    full = verify(to_onnx(fused), fused, "fp32", images)
+    half = verify(to_onnx(fused, half=True), fused, "fp16", images)
+    assert set(full) == set(half) == {"ort", "ov"}
+    assert all(0 < a.maximum < 2e-3 for a in half.values())
+
+
+@pytest.mark.parametrize(("net", "convs"), [("tiny", 4), ("small", 9), ("public", 11)])
+def test_int8_graphs_are_symmetric_and_per_channel(
+    net: str, convs: int, images: list[Tensor], request: pytest.FixtureRequest
+) -> None:
+    model = calibrated(request.getfixturevalue(net), images)
+    proto = to_onnx(model)
+    counts = Counter(n.op_type for n in proto.graph.node)
+    split = 0 if net == "tiny" else 2  # gate and main of each block
+    assert counts["QuantizeLinear"] == convs
+    assert counts["DequantizeLinear"] == 2 * convs + split
+    assert counts["Conv"] == convs + split
+    assert not counts.keys() & {"Identity", "Constant", "Shape", "Gather", "Slice"} - (
+        {"Slice"} if net != "public" else set()
+    )
+    assert proto.opset_import[0].version == 20
+    values = tensors(proto)
+    for node in proto.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            codes, steps = values[node.input[0]], values[node.input[1]]
+            assert codes.dtype == np.int8
+            assert steps.shape == (codes.shape[0],)
+            assert node.attribute[0].i == 0
+            assert (np.abs(codes).reshape(codes.shape[0], -1).max(1) == 127).all()
+
+
+def test_steps_in_the_file_are_those_of_the_model(small: arch.AetherNet, images: list[Tensor]) -> None:
+    model = calibrated(small, images)
+    values = tensors(to_onnx(model))
+    for name, conv in quant_convs(model):
+        assert values[f"{name}.input_scale"] == pytest.approx(float(conv.input_quantizer._amax) / 127, rel=1e-6)
+        if not name.endswith("fc1"):
+            steps = conv.weight_quantizer._amax.flatten().numpy() / 127
+            np.testing.assert_allclose(values[f"{name}.weight_scale"], steps, rtol=1e-6)
+    half = values["layers.0.0.ffn.fc1.weight_scale.0"]
+    assert half.shape == (32,)
+
+
+def test_saturating_tiny_has_no_activation_nodes(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    relu, bare = (to_onnx(calibrated(tiny, images, saturate=s)) for s in (False, True))
+    assert sum(n.op_type == "Relu" for n in relu.graph.node) == 3
+    assert not {n.op_type for n in bare.graph.node} & {"Relu", "Max", "Clip"}
+
+
+@pytest.mark.parametrize("opset", [17, 19, 21])
+@pytest.mark.parametrize("saturate", [False, True])
+def test_int8_agrees_at_other_opsets(tiny: arch.AetherTiny, images: list[Tensor], opset: int, saturate: bool) -> None:
+    model = calibrated(tiny, images, saturate=saturate)
+    proto = to_onnx(model, opset=opset)
+    assert proto.opset_import[0].version == opset
+    assert all(a.psnr > 55 for a in verify(proto, model, "int8", images).values())
+
+
+@pytest.mark.parametrize("net", ["small", "public"])
+def test_int8_agrees_with_torch(net: str, images: list[Tensor], request: pytest.FixtureRequest) -> None:
+    model = calibrated(request.getfixturevalue(net), images)
+    assert all(a.psnr > 55 for a in verify(to_onnx(model), model, "int8", images).values())
+
+
+def test_convolutions_without_bias_keep_the_residual_in_openvino(images: list[Tensor]) -> None:
+    torch.manual_seed(0)
+    model = calibrated(arch.AetherNet(3, 16, (1,)).eval(), images)  # the public init: every bias is 0
+    found = verify(to_onnx(model), model, "int8", images)
+    assert found["ov"].psnr > 55
+
+
+def test_every_scale_and_grey_images(images: list[Tensor]) -> None:
+    for scale in (1, 3, 4):
+        net = arch.fuse(arch.AetherNet(1, 8, (1,), upscale=scale).eval())
+        grey = [i[:, :1] for i in images[:1]]
+        verify(to_onnx(net), net, "fp32", grey)
+
+
+def test_a_static_size_is_fixed(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    engine = pipeline.make(arch.fuse(tiny), "fp32", images, static=(40, 56))
+    dims = [d.dim_value for d in engine.proto.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == [1, 3, 80, 112]
+
+
+def test_dimensions_are_dynamic_and_named(tiny: arch.AetherTiny) -> None:
+    dims = to_onnx(arch.fuse(tiny)).graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3, "height", "width"]
+
+
+def test_the_same_model_gives_the_same_bytes_and_its_facts(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    model = calibrated(tiny, images)
+    first, second = (pipeline.make(model, "int8", images[:1]) for _ in range(2))
+    assert first.data == second.data
+    facts = {p.key: p.value for p in first.proto.metadata_props}
+    assert facts.pop("aether_bytes_per_pixel").isdigit()
+    assert facts == {
+        "aether_name": "tiny_2x",
+        "aether_variant": "aether_tiny",
+        "aether_scale": "2",
+        "aether_precision": "int8",
+        "aether_receptive_radius": "4",
+        "aether_licence": "MIT",
+    }
+
+
+def test_wrong_options_are_refused(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="17 to 21"):
+        to_onnx(arch.fuse(tiny), opset=16)
+    with pytest.raises(ValueError, match="float16"):
+        to_onnx(calibrated(tiny, images), half=True)
+
+
+def test_verification_finds_a_changed_weight(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    fused = arch.fuse(tiny)
+    proto = to_onnx(fused)
+    weight = next(t for t in proto.graph.initializer if t.name == "blocks.0.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    with pytest.raises(ExportError, match="fp32 differs by"):
+        verify(proto, fused, "fp32", images)
+    model = calibrated(tiny, images)
+    proto = to_onnx(model)
+    scale = next(t for t in proto.graph.initializer if t.name == "conv_last.weight_scale")
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.2), scale.name))
+    with pytest.raises(ExportError, match="int8 is"):
+        verify(proto, model, "int8", images)
+
+
+def test_structure_rules_are_checked(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    good = to_onnx(calibrated(tiny, images))
+    check_structure(good, "int8")
+    with pytest.raises(ExportError, match="fp32 model holds 4 QuantizeLinear"):
+        check_structure(good, "fp32")
+    shifted = copy.deepcopy(good)
+    zero = next(t for t in shifted.graph.initializer if t.name == "zero_point")
+    zero.CopyFrom(numpy_helper.from_array(np.array(3, np.int8), "zero_point"))
+    with pytest.raises(ExportError, match="zero point"):
+        check_structure(shifted, "int8")
+    foreign = copy.deepcopy(good)
+    foreign.opset_import.add(domain="com.microsoft", version=1)
+    with pytest.raises(ExportError, match="default ONNX domain"):
+        check_structure(foreign, "int8")
+    external = copy.deepcopy(good)
+    external.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    with pytest.raises(ExportError, match=r"checker|another file"):
+        check_structure(external, "int8")
+
+
+def test_a_channel_split_becomes_two_convolutions(small: arch.AetherNet) -> None:
+    names = {n.name for n in to_onnx(arch.fuse(small)).graph.node}
+    assert {n for n in names if "fc1/Conv" in n} == {
+        f"/layers.{g}/layers.{g}.0/ffn/fc1/Conv.{start}" for g in (0, 1) for start in (0, 32)
+    }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batches_are_independent(tiny: arch.AetherTiny, images: list[Tensor], backend: str) -> None:
+    run = load(serialise(to_onnx(calibrated(tiny, images))), backend)
+    batch = torch.cat(images).numpy()
+    together = run(batch)
+    for i in range(len(images)):
+        np.testing.assert_allclose(together[i : i + 1], run(batch[i : i + 1]), atol=1e-6)
+
+
+def test_the_tensorrt_parser_takes_the_graphs(small: arch.AetherNet, images: list[Tensor]) -> None:
+    tensorrt = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: parser not checked")
+    for proto in (to_onnx(calibrated(small, images)), to_onnx(arch.fuse(small), half=True)):
+        logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+        network = tensorrt.Builder(logger).create_network(0)
+        parser = tensorrt.OnnxParser(network, logger)
+        assert parser.parse(serialise(proto)), [str(parser.get_error(i)) for i in range(parser.num_errors)]

@@ -1,0 +1,150 @@
+"""Fake quantisation: ranges, the shifted activation, and what training does to them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import arch
+from export.quantize import (
+    QuantConv2d,
+    Quantizer,
+    QuantTiny,
+    calibrate,
+    freeze_ranges,
+    learn_ranges,
+    quant_convs,
+    quantize,
+)
+
+
+def rms(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().square().mean().sqrt())
+
+
+def test_rounding_is_to_127_steps_of_the_range_and_saturates() -> None:
+    q = Quantizer(torch.tensor(1.27), -128)
+    x = torch.tensor([0.014, -0.016, 1.27, 5.0, -1.28, -5.0])
+    assert torch.allclose(q(x), torch.tensor([0.01, -0.02, 1.27, 1.27, -1.28, -1.28]))
+
+
+def test_every_convolution_is_quantised_and_the_float_model_is_left_alone(small: arch.AetherNet) -> None:
+    fused = arch.fuse(small)
+    before = {k: v.clone() for k, v in fused.state_dict().items()}
+    model = quantize(fused)
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs) == 2 * 3 + 3
+    assert all(isinstance(c, QuantConv2d) for c in convs)
+    assert all(torch.equal(v, before[k]) for k, v in fused.state_dict().items())
+
+
+def test_ranges_have_modelopts_names_and_shapes(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(tiny))
+    calibrate(model, images)
+    weights, ranges = arch.split_ranges(model.state_dict())
+    assert ranges["conv_first.input_quantizer._amax"].shape == ()
+    assert ranges["blocks.0.weight_quantizer._amax"].shape == (16, 1, 1, 1)
+    assert len(ranges) == 2 * 4
+    largest = model.get_submodule("blocks.1").weight.abs().amax((1, 2, 3))
+    assert torch.equal(ranges["blocks.1.weight_quantizer._amax"].flatten(), largest)
+    assert arch.inspect(weights) == arch.fuse(tiny).config
+
+
+@pytest.mark.parametrize("method", ["max", "percentile", "mse"])
+def test_calibrated_nets_stay_close_to_float(
+    small: arch.AetherNet, public: arch.AetherNet, images: list[Tensor], method: str
+) -> None:
+    for net in (small, public):
+        fused = arch.fuse(net)
+        model = quantize(fused)
+        calibrate(model, images, method)  # pyright: ignore[reportArgumentType]
+        out = fused(images[0])
+        assert 0 < rms(model(images[0]), out) < 0.08 * float((out - out.mean()).square().mean().sqrt())
+
+
+def test_max_covers_what_was_seen_and_mse_clips_an_outlier() -> None:
+    conv = nn.Conv2d(1, 1, 1)
+    x = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 0, 0] = 20.0
+    found = {}
+    for method in ("max", "mse"):
+        model = quantize(nn.Sequential(conv))
+        calibrate(model, [x], method)
+        found[method] = float(next(quant_convs(model))[1].input_quantizer._amax)
+    assert found["max"] == pytest.approx(20.0)
+    assert found["mse"] < 0.9 * found["max"]
+
+
+def test_saturation_is_the_activation_and_uses_all_codes(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    fused = arch.fuse(tiny)
+    relu, shifted = quantize(fused), quantize(fused, saturate=True)
+    for model in (relu, shifted):
+        calibrate(model, images, "max")
+    assert isinstance(shifted, QuantTiny)
+    steps = torch.stack([c.input_quantizer.scale for n, c in quant_convs(shifted) if n != "conv_first"])
+    assert torch.allclose(shifted.floors, -128 * steps)
+    coarse = torch.stack([c.input_quantizer.scale for n, c in quant_convs(relu) if n != "conv_first"])
+    assert torch.allclose(steps, coarse * 127 / 255)  # the same range in twice as many steps
+    x = images[0]
+    inner = (..., slice(10, -10), slice(10, -10))  # the border is another function, by design
+    # the rest of the error comes from the rounded weights, which both have
+    assert rms(shifted(x)[inner], fused(x)[inner]) < 0.9 * rms(relu(x)[inner], fused(x)[inner])
+
+
+def test_a_shifted_state_is_a_float_network_too(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(tiny), saturate=True)
+    calibrate(model, images, "max")
+    weights, _ = arch.split_ranges(model.state_dict())
+    plain = arch.inspect(weights).build()
+    plain.load_state_dict(weights)
+    inner = (..., slice(10, -10), slice(10, -10))
+    assert rms(plain(images[0])[inner], arch.fuse(tiny)(images[0])[inner]) < 5e-3
+
+
+def test_gradients_reach_weights_and_ranges_and_frozen_ranges_stay(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(tiny))
+    calibrate(model, images)
+    ranges = learn_ranges(model)
+    assert len(ranges) == 4
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (model(images[0]) - 0.3).square().mean().backward()
+        optimizer.step()
+
+    kernel = model.get_submodule("conv_last").weight.detach().clone()
+    step()
+    assert all(r.grad is not None and float(r.grad) != 0 for r in ranges)
+    assert not torch.equal(kernel, model.get_submodule("conv_last").weight)
+    freeze_ranges(model)
+    state = {k: v.clone() for k, v in model.state_dict().items() if "quantizer" in k}
+    kernel = model.get_submodule("conv_last").weight.detach().clone()
+    step()
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
+    assert not torch.equal(kernel, model.get_submodule("conv_last").weight)
+
+
+def test_weight_ranges_follow_the_weights_in_training_only(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(tiny))
+    conv = dict(quant_convs(model))["blocks.0"]
+    with torch.no_grad():
+        conv.weight.mul_(2)
+    old = conv.weight_quantizer._amax.clone()
+    model.eval()(images[0])
+    assert torch.equal(conv.weight_quantizer._amax, old)
+    model.train()(images[0])
+    assert torch.allclose(conv.weight_quantizer._amax, 2 * old)
+
+
+def test_what_cannot_be_quantised_is_refused(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match="fuse first"):
+        quantize(tiny)
+    with pytest.raises(ValueError, match="nonsense"):
+        quantize(arch.fuse(tiny), skip=["nonsense"])
+    with pytest.raises(ValueError, match="at least one image"):
+        calibrate(quantize(arch.fuse(tiny)), [])
+    with pytest.raises(ValueError, match="quantize first"):
+        calibrate(arch.fuse(tiny), images)

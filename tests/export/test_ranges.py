@@ -1,0 +1,153 @@
+"""Ranges of other trainers on the fused network, in modelopt's and pytorch-quantization's layouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+import arch
+from export.errors import ExportError
+from export.onnx_graph import to_onnx
+from export.quantize import QuantTiny, calibrate, quant_convs, quantize
+from export.ranges import load_quantized
+
+
+def observed(model: nn.Module, images: list[Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """The state dict that a trainer leaves which put quantisers on every convolution and linear layer."""
+    state = dict(model.state_dict())
+    inputs: dict[str, float] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+
+            def see(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                inputs[name] = max(inputs.get(name, 0.0), float(args[0].abs().max()))
+
+            hooks.append(module.register_forward_pre_hook(see))
+            amax = module.weight.detach().abs().flatten(1).amax(1) * 0.97
+            shape = (-1, *(1,) * (module.weight.ndim - 1))
+            state[f"{name}.{prefix}weight_quantizer._amax"] = amax.view(shape)
+    with torch.no_grad():
+        for image in images:
+            model(image)
+    for hook in hooks:
+        hook.remove()
+    for name, value in inputs.items():
+        state[f"{name}.{prefix}input_quantizer._amax"] = torch.tensor(value)
+    return state
+
+
+class Branches(nn.Module):
+    """A large-kernel convolution as the public code runs it: each branch a module of its own."""
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["_modules"] = source._modules
+        self.__dict__["_parameters"] = source._parameters
+        self.__dict__["_buffers"] = source._buffers
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = self.lk_conv.kernel_size[0] // 2, self.sk_conv.kernel_size[0] // 2
+        self.lk_conv.padding, self.sk_conv.padding = (pad[0], pad[0]), (pad[1], pad[1])
+        bias = (self.lk_bias + self.sk_bias).view(1, -1, 1, 1)
+        return self.lk_conv(x) + self.sk_conv(x) + bias
+
+
+def branched(model: arch.AetherNet) -> arch.AetherNet:
+    """The network with its branches run one by one, so that each is observed."""
+    copy = arch.AetherNet.from_config(model.config)
+    copy.load_state_dict(model.state_dict())
+    for name, module in list(copy.named_modules()):
+        if isinstance(module, arch.ReparamLargeKernelConv):
+            copy.set_submodule(name, Branches(module))
+    return copy.eval()
+
+
+@pytest.mark.parametrize("prefix", ["", "_"])
+def test_ranges_of_an_unfused_net_are_kept(public: arch.AetherNet, images: list[Tensor], prefix: str) -> None:
+    state = observed(branched(public), images, prefix)
+    model = load_quantized(state)
+    convs = dict(quant_convs(model))
+
+    def amax(name: str, kind: str = "input") -> Tensor:
+        return state[f"{name}.{prefix}{kind}_quantizer._amax"]
+
+    block = "layers.0.0"
+    assert torch.equal(convs[f"{block}.conv"].input_quantizer._amax, amax(f"{block}.conv.lk_conv"))
+    assert torch.equal(convs[f"{block}.ffn.fc1"].input_quantizer._amax, amax(f"{block}.ffn.fc1_gate"))
+    gate, main = (amax(f"{block}.ffn.fc1_{part}", "weight").flatten() for part in ("gate", "main"))
+    assert torch.equal(convs[f"{block}.ffn.fc1"].weight_quantizer._amax.flatten(), torch.cat([gate, main]))
+    fc2 = amax(f"{block}.ffn.fc2", "weight").flatten()
+    assert torch.equal(convs[f"{block}.ffn.fc2"].weight_quantizer._amax.flatten(), fc2)
+    merged = convs[f"{block}.conv"]  # lk + sk: a new weight, so its range is its own
+    assert torch.equal(merged.weight_quantizer._amax, merged.weight.abs().amax((1, 2, 3), keepdim=True))
+    out = public(images[0])
+    error = (model(images[0]) - out).square().mean() / (out - out.mean()).square().mean()
+    assert float(error) < 0.01
+
+
+def test_the_larger_range_of_merged_branches_counts(public: arch.AetherNet, images: list[Tensor]) -> None:
+    state = observed(branched(public), images)
+    state["layers.0.0.conv.sk_conv.input_quantizer._amax"] = torch.tensor(123.0)
+    convs = dict(quant_convs(load_quantized(state)))
+    assert float(convs["layers.0.0.conv"].input_quantizer._amax) == 123.0
+
+
+@pytest.mark.parametrize("saturate", [False, True])
+def test_our_own_states_come_back_as_they_were(tiny: arch.AetherTiny, images: list[Tensor], saturate: bool) -> None:
+    model = quantize(arch.fuse(tiny), saturate=saturate)
+    calibrate(model, images)
+    with torch.no_grad():
+        for _, conv in quant_convs(model):
+            conv.input_quantizer._amax.mul_(1.1)
+            conv.weight_quantizer._amax.mul_(0.98)
+    state = model.state_dict()
+    again = load_quantized(state)
+    assert isinstance(again, QuantTiny) == saturate
+    assert torch.equal(again(images[0]), model(images[0]))
+    values = {t.name: numpy_helper.to_array(t) for t in to_onnx(again).graph.initializer}
+    for name, _ in quant_convs(model):
+        step = float(state[f"{name}.input_quantizer._amax"]) / 127
+        assert values[f"{name}.input_scale"] == pytest.approx(step, rel=1e-6)
+
+
+def test_a_layer_without_range_stays_float(small: arch.AetherNet, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(small), skip=["conv_last"])
+    calibrate(model, images)
+    again = load_quantized(model.state_dict())
+    assert type(again.get_submodule("conv_last")) is nn.Conv2d
+    assert torch.equal(again(images[0]), model(images[0]))
+
+
+def test_broken_ranges_are_refused(small: arch.AetherNet, images: list[Tensor]) -> None:
+    model = quantize(arch.fuse(small))
+    calibrate(model, images)
+    state = model.state_dict()
+    with pytest.raises(ExportError, match="must be positive"):
+        load_quantized(state | {"conv_last.input_quantizer._amax": torch.tensor(float("nan"))})
+    with pytest.raises(ExportError, match="one range for the whole tensor"):
+        load_quantized(state | {"conv_last.input_quantizer._amax": torch.ones(16)})
+    with pytest.raises(ExportError, match="SmoothQuant"):
+        load_quantized(state | {"conv_last.input_quantizer._pre_quant_scale": torch.ones(16)})
+    weights, _ = arch.split_ranges(state)
+    with pytest.raises(ExportError, match="no ranges"):
+        load_quantized(weights)
+
+
+def test_a_checkpoint_of_modelopt_itself(small: arch.AetherNet, images: list[Tensor]) -> None:
+    mtq = pytest.importorskip("modelopt.torch.quantization", reason="nvidia-modelopt is not installed")
+    fused = arch.fuse(small)
+
+    def forward(model: nn.Module) -> None:
+        for image in images:
+            model(image)
+
+    trained = mtq.quantize(fused, mtq.INT8_DEFAULT_CFG, forward)
+    state = dict(trained.state_dict())
+    model = load_quantized(state)
+    for name, conv in quant_convs(model):
+        assert torch.equal(conv.input_quantizer._amax, state[f"{name}.input_quantizer._amax"])
+        assert torch.equal(conv.weight_quantizer._amax, state[f"{name}.weight_quantizer._amax"])
+    assert float((model(images[0]) - trained(images[0])).abs().max()) < 2e-2
