@@ -156,8 +156,9 @@ def reference(network: Any) -> dict[str, Any]:
 def float_parts(engine: Any, learnt: bool) -> dict[str, Any]:
     """What an int8 engine computes in float, and why."""
     from . import pipeline
+    from .quantize import float_layers
 
-    why = pipeline.float_layers(engine.model)
+    why = float_layers(engine.model)
     untrained = "has no range in the checkpoint" if learnt else "left out"
     rest = {"QuantizeLinear", "DequantizeLinear", "Conv"}
     return {
@@ -250,7 +251,7 @@ def build_all(args: argparse.Namespace) -> None:
     """Build what the command line asks for, print the table and write report.json."""
     from .verify import write
 
-    precisions = [p for p in PRECISIONS if getattr(args, p)] or list(PRECISIONS)
+    precisions = [p for p in PRECISIONS if getattr(args, p)] or PRECISIONS
     models = []
     for name, path, qat in sources(args.model):
         report = build(

@@ -210,10 +210,11 @@ def _merge_equal(graph: onnx.GraphProto) -> None:
 def _rename_scales(graph: onnx.GraphProto) -> None:
     """Name each input's step after its convolution: `<conv>.input_scale`, and share one zero point."""
     tensors = {t.name: t for t in graph.initializer}
-    consumers = {i: n for n in graph.node for i in n.input[:1]}
+    convs = {n.input[0]: n for n in graph.node if n.op_type == "Conv"}
+    consumers = {n.input[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}
     for node in [n for n in graph.node if n.op_type == "QuantizeLinear"]:
         dequantize = consumers[node.output[0]]
-        conv = consumers[dequantize.output[0]]
+        conv = convs[dequantize.output[0]]
         scale = TensorProto()
         scale.CopyFrom(tensors[node.input[1]])
         scale.name = conv.input[1].removesuffix(".weight") + ".input_scale"

@@ -24,12 +24,6 @@ from .verify import Agreement, Precision, serialise, verify
 LICENCE = "MIT"
 WHOLE_IMAGE = 1 << 16  # receptive radius of a network that pools the whole image: no tile is large enough
 
-# Convolutions that stay in float, by a part of their name, and why.
-KEEP_FLOAT = {
-    "channel_attn.": "works on one vector an image, where int8 saves no time",
-    "spatial_attn.": "two channels in and one out before a sigmoid: nothing to save, and a coarse mask",
-}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -81,17 +75,11 @@ def read(path: str | os.PathLike[str]) -> Source:
         raise ExportError(f"{path}: {error}") from error
 
 
-def float_layers(fused: nn.Module) -> dict[str, str]:
-    """The convolutions that stay in float in an int8 file, and why."""
-    names = [n for n, m in fused.named_modules() if isinstance(m, nn.Conv2d)]
-    return {n: why for n in names for part, why in KEEP_FLOAT.items() if part in n}
-
-
 def quantized_model(source: Source, images: list[Tensor], method: Method = "mse") -> nn.Module:
     """The fake-quantised network: with the checkpoint's own ranges, or calibrated on LR images."""
     if source.quantized:
         return load_quantized(source.state)
-    model = quantize(source.fused, skip=list(float_layers(source.fused)))
+    model = quantize(source.fused)
     calibrate(model, images, method)
     return model
 

@@ -57,7 +57,7 @@ def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
     missing = [n for n in names if n not in inputs]
     if len(missing) == len(names):
         raise ExportError("The checkpoint's quantisers have no ranges; was it saved before calibration?")
-    model = quantize(fused, skip=missing)
+    model = quantize(fused, skip=missing, residual=any(k.endswith("input_quantizer._skip") for k in ranges))
     _set(model, inputs, weights, _same_weights(original, model))
     if isinstance(model, arch.AetherTiny) and _saturates(model):
         model.__class__ = QuantTiny

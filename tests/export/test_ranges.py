@@ -114,15 +114,30 @@ def test_our_own_states_come_back_as_they_were(tiny: arch.AetherTiny, images: li
 
 
 def test_a_layer_without_range_stays_float(small: arch.AetherNet, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(small), skip=["conv_last"])
+    model = quantize(arch.fuse(small), skip=["conv_last", "layers.0.0.conv"])
     calibrate(model, images)
     again = load_quantized(model.state_dict())
     assert type(again.get_submodule("conv_last")) is nn.Conv2d
+    assert type(again.get_submodule("layers.0.0.conv")) is nn.Conv2d
     assert torch.equal(again(images[0]), model(images[0]))
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_skip_connection_is_rounded_only_where_it_was_in_training(
+    small: arch.AetherNet, images: list[Tensor], residual: bool
+) -> None:
+    model = quantize(arch.fuse(small), residual=residual)
+    calibrate(model, images)
+    again = load_quantized(model.state_dict())
+    assert torch.equal(again(images[0]), model(images[0]))
+    proto = to_onnx(again)
+    rounded = {n.output[0] for n in proto.graph.node if n.op_type == "DequantizeLinear"}
+    skips = [n for n in proto.graph.node if n.op_type == "Add" and rounded & set(n.input)]
+    assert len(skips) == (2 if residual else 0)
+
+
 def test_broken_ranges_are_refused(small: arch.AetherNet, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(small))
+    model = quantize(arch.fuse(small), skip=())
     calibrate(model, images)
     state = model.state_dict()
     with pytest.raises(ExportError, match="must be positive"):
