@@ -177,6 +177,23 @@ def test_channels_and_img_range(chans: int, img_range: float, tmp_path) -> None:
         assert (arch.fuse(model)(image) - expected).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["unfused", "fused"])
+def test_norms_of_small_signals(fused: bool) -> None:
+    """With a signal of 1e-3, the norms' eps (1e-6 in blocks, 1e-5 at the end) decide the output."""
+    shapes = shapes_of(8, (2, 1), 12, 7, 3, scale=2, chans=3, fused=fused)
+    state = {key: random_tensor(key, shape) for key, shape in shapes.items()}
+    for key in state:
+        if key.startswith("conv_first") or ".fc2." in key:
+            state[key] = 1e-3 * state[key]
+    model = arch.inspect(state).build()
+    model.load_state_dict(state)
+    image = torch.rand(1, 3, 9, 9)
+    with torch.inference_mode():
+        expected = tail(state, body(state, image), 2)
+        assert (model.eval()(image) - expected).abs().max() <= 1e-5
+        assert (arch.fuse(model)(image) - expected).abs().max() <= 1e-5
+
+
 def test_counts_of_the_public_checkpoints() -> None:
     def parameters(variant: str, fused: bool) -> int:
         return sum(math.prod(s) for s in shapes_of(*SIZES[variant], scale=2, chans=3, fused=fused).values())

@@ -109,15 +109,14 @@ def test_drop_path_acts_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_learns_a_constant(name: str) -> None:
-    """A few dozen steps bring a flat image's error down: signs and gradients are right end to end."""
+def test_learns_a_negative(name: str) -> None:
+    """A few dozen steps bring the error down on flat images, whose negative no residual gives: gradients are right."""
     model = MODELS[name]()
     losses = []
-    for _ in range(40):
-        low = torch.rand(8, 3, 1, 1).expand(8, 3, 6, 6)
-        target = torch.nn.functional.interpolate(low, scale_factor=model.scale)  # pyright: ignore
-        loss = (model.train()(low.contiguous()) - target).square().mean()
-        descend(model, loss, 2e-3)
+    for _ in range(60):
+        low = torch.rand(8, 3, 1, 1).expand(8, 3, 6, 6).contiguous()
+        target = 1 - torch.nn.functional.interpolate(low, scale_factor=model.scale)  # pyright: ignore
+        loss = (model.train()(low) - target).square().mean()
+        descend(model, loss, 1e-3)
         losses.append(loss.item())
-    assert losses[-1] < 0.08
-    assert sum(losses[-5:]) < sum(losses[:5]) or max(losses) < 0.01
+    assert sum(losses[-10:]) / 10 < 0.6 * sum(losses[:5]) / 5
