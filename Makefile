@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
 .PHONY: demo test lint types check clean
 
 demo: $(VENV)/.runtime
-	$(BIN)/vsaether demo --out demo --overwrite
+	$(BIN)/vsaether demo --output demo
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
