@@ -27,8 +27,10 @@ class RepConv3x3(nn.Module):
         self.conv = nn.Conv2d(in_chans, out_chans, 3, padding=1)
         self.expand = nn.Conv2d(in_chans, wide, 3, bias=False)
         self.project = nn.Conv2d(wide, out_chans, 1, bias=False)
-        # The identity already carries the signal: start the learnt part small beside it.
-        for m, gain in ((self.conv, 0.5), (self.expand, 0.5), (self.project, 0.5)):
+        # The identity already carries the signal: start the learnt part small beside it. Five times as much left
+        # a quarter of the first layers' channels dead after training, and cost 0.14 dB after 1000 steps.
+        small = 0.1 if self.identity else 1.0
+        for m, gain in ((self.conv, small), (self.expand, 0.5), (self.project, min(small, 0.5))):
             if m.weight.is_meta:  # `inspect` builds there, where a normal draw imports torch's compiler for seconds
                 continue
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
