@@ -1,10 +1,11 @@
 """Y-PSNR and Y-SSIM of engines on folders of HR images, as the papers measure them.
 
-    python -m benchmarks.quality --images Set5 [--images Set14 ...] [--json OUT] MODEL...
+    python -m benchmarks.quality --images Set5 [--images Set14 ...] [--presets] [--table OUT.md] MODEL...
 
 MODEL is an engine name (tiny_2x_int8), an ONNX file or a checkpoint. LR images are MATLAB-compatible bicubic,
 rounded to 8 bit; the output is rounded to 8 bit; Y is BT.601 limited range; `scale` pixels are shaved.
-ONNX files run on OpenVINO in float32 arithmetic (int8 where the file is int8).
+ONNX files run on OpenVINO in float32 arithmetic (int8 where the file is int8). --presets keeps the figures of
+engines in their preset.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import presets
 from export.metrics import imresize, modcrop, psnr_y, ssim_y, to_uint8
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -78,7 +80,8 @@ def main() -> int:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--images", type=Path, action="append", required=True)
     parser.add_argument("--scale", type=int, default=2, help="of the bicubic row")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--presets", action="store_true", help="keep the figures of engines in presets/")
+    parser.add_argument("--table", type=Path, help="write the table as Markdown")
     args = parser.parse_args()
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for model in ("bicubic", *args.models):
@@ -86,9 +89,32 @@ def main() -> int:
         rows[model] = {folder.name: measure(run, scale, folder) for folder in args.images}
         cells = "  ".join(f"{name} {m['psnr']:.2f}/{m['ssim']:.4f}" for name, m in rows[model].items())
         print(f"{model:48} {cells}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.presets:
+        keep(rows)
+    if args.table:
+        args.table.write_text(markdown(rows))
     return 0
+
+
+def keep(rows: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Put the figures of engines into their presets' files, by precision."""
+    for model, figures in rows.items():
+        name, _, precision = model.rpartition("_")
+        if name in presets.names():
+            path = presets.DIR / name / "preset.json"
+            preset = presets.load(name)
+            preset["measured"][precision] = figures
+            path.write_text(json.dumps(preset, indent=1) + "\n")
+
+
+def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The rows as a Markdown table: Y-PSNR in dB / Y-SSIM."""
+    folders = list(next(iter(rows.values())))
+    lines = ["| engine | " + " | ".join(folders) + " |", "|---" * (len(folders) + 1) + "|"]
+    for model, figures in rows.items():
+        cells = [f"{figures[f]['psnr']:.2f} / {figures[f]['ssim']:.4f}" for f in folders]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

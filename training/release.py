@@ -36,7 +36,6 @@ def main() -> int:
     parser.add_argument("--status", choices=("interim", "release"), required=True)
     parser.add_argument("--data", required=True, help="the training data in words, with its licences")
     parser.add_argument("--hardware", default=platform.processor() or platform.machine())
-    parser.add_argument("--quality", type=Path, help="JSON of benchmarks.quality, to be kept as the measured table")
     args = parser.parse_args()
     try:
         report = release(args)
@@ -74,7 +73,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "data": args.data,
         },
-        "measured": json.loads(args.quality.read_text()) if args.quality else {},
+        "measured": {},  # filled by benchmarks.quality --presets
     }
     write(json.dumps(preset, indent=1).encode() + b"\n", out / "preset.json")
     return report

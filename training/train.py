@@ -53,6 +53,8 @@ class Stage:
     float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
+    saturate: bool = False  # qat: see export.quantize.quantize
+    int8_skips: bool = False  # qat: round the residual stream too; faster by a tenth, and much less accurate
     save_every: int = 500
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
@@ -93,12 +95,13 @@ def read_stage(path: Path, config: dict[str, Any], name: str) -> Stage:
         raise TrainingError(f"{path}: section [{name}]: {error}.") from None
 
 
-def build_model(config: dict[str, Any], stage: str, out: Path) -> nn.Module:
+def build_model(config: dict[str, Any], stage: Stage, out: Path, *, qat: bool) -> nn.Module:
     """A fresh network (float), or the fused and fake-quantised float result, ranges not yet set (qat)."""
-    if stage == "float":
+    if not qat:
         torch.manual_seed(config.get("seed", 0))
         return getattr(arch, config["variant"])(**config["model"])
-    return quantize.quantize(arch.fuse(arch.load(out / "notfused.safetensors")))
+    fused = arch.fuse(arch.load(out / "notfused.safetensors"))
+    return quantize.quantize(fused, saturate=stage.saturate, residual=stage.int8_skips)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -109,7 +112,7 @@ def train(args: argparse.Namespace) -> None:
     device, qat = args.device, args.stage == "qat"
     args.out.mkdir(parents=True, exist_ok=True)
 
-    model = build_model(config, args.stage, args.out).to(device)
+    model = build_model(config, stage, args.out, qat=qat).to(device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     scale: int = config["model"]["scale"]
     images, skipped = read_images(args.data, stage.patch * scale)
