@@ -119,7 +119,7 @@ def _fold_constants(graph: onnx.GraphProto) -> None:
     from onnx.reference import ReferenceEvaluator
 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", TRACED_OPSET)])
-    shapes = {
+    shapes: dict[str, list[int | None]] = {
         v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
         for v in onnx.shape_inference.infer_shapes(model).graph.value_info
     }
@@ -131,9 +131,10 @@ def _fold_constants(graph: onnx.GraphProto) -> None:
             continue
         value = None
         if node.op_type == "Gather" and node.input[0] in asked and node.input[1] in constants:
-            index = constants[node.input[1]]
-            size = shapes.get(asked[node.input[0]], [None] * 4)[int(index.item())]
-            value = None if size is None else np.full(index.shape, size, np.int64)
+            index = constants[node.input[1]].reshape(())
+            shape = shapes.get(asked[node.input[0]])
+            size = shape[int(index)] if shape else None
+            value = None if size is None else np.full(constants[node.input[1]].shape, size, np.int64)
         elif node.input and all(i in constants for i in node.input):
             inputs = {i: constants[i] for i in node.input}
             values = [
@@ -141,9 +142,10 @@ def _fold_constants(graph: onnx.GraphProto) -> None:
                 for i, v in inputs.items()
             ]
             single = helper.make_graph([node], "fold", values, [onnx.ValueInfoProto(name=node.output[0])])
-            value = ReferenceEvaluator(
+            evaluator = ReferenceEvaluator(
                 helper.make_model(single, opset_imports=[helper.make_opsetid("", TRACED_OPSET)])
-            ).run(None, inputs)[0]
+            )
+            value = cast(list[np.ndarray], evaluator.run(None, inputs))[0]
         if value is not None:
             constants[node.output[0]] = np.asarray(value)
             graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), node.output[0]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import arch
 
+from .equalise import equalise
 from .errors import ExportError
 from .memory import bytes_per_pixel
 from .onnx_graph import DEFAULT_OPSET, OPSETS, to_onnx
@@ -76,10 +77,10 @@ def read(path: str | os.PathLike[str]) -> Source:
 
 
 def quantized_model(source: Source, images: list[Tensor], method: Method = "mse") -> nn.Module:
-    """The fake-quantised network: with the checkpoint's own ranges, or calibrated on LR images."""
+    """The fake-quantised network: with the checkpoint's own ranges, or equalised and calibrated on LR images."""
     if source.quantized:
         return load_quantized(source.state)
-    model = quantize(source.fused)
+    model = quantize(equalise(source.fused, images))
     calibrate(model, images, method)
     return model
 

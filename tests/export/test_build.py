@@ -16,7 +16,7 @@ from torch import Tensor
 
 import arch
 from export import build, fuse, onnx, runtimes, verify
-from export.quantize import calibrate, quantize
+from export.quantize import calibrate, quant_convs, quantize
 
 
 @pytest.fixture
@@ -64,8 +64,10 @@ def test_int8_of_a_trained_checkpoint_has_its_ranges_and_the_float_file_its_own_
     model = quantize(arch.fuse(tiny))
     calibrate(model, images)
     with torch.no_grad():
-        model.get_submodule("conv_last.input_quantizer")._amax.fill_(2.54)
-        model.get_submodule("conv_last").bias.add_(0.1)
+        conv = dict(quant_convs(model))["conv_last"]
+        conv.input_quantizer._amax.fill_(2.54)
+        assert conv.bias is not None
+        conv.bias.add_(0.1)
     qat = tmp_path / "qat.pth"
     arch.write_checkpoint(model.state_dict(), qat)
     out = tmp_path / "out"

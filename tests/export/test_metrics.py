@@ -21,10 +21,11 @@ def test_shrinking_is_the_antialiased_cubic_filter_that_pillow_has(scale: int) -
     image = picture(48, 72)[:, :, 0].astype(np.float64)
     ours = imresize(image, 1 / scale)
     size = (72 // scale, 48 // scale)
-    theirs = np.asarray(Image.fromarray(image.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
+    small = Image.fromarray(image.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    theirs = np.asarray(small, np.float64)
     edge = 2  # Pillow cuts the filter off at borders, MATLAB mirrors the image
     assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs)[edge:-edge, edge:-edge].max() < 1e-3
+    assert np.abs(np.asarray(ours, np.float64) - theirs)[edge:-edge, edge:-edge].max() < 1e-3
 
 
 @pytest.mark.parametrize("scale", [0.25, 1 / 3, 0.5, 1, 2, 3])
@@ -40,7 +41,7 @@ def test_borders_are_mirrored() -> None:
     image = picture()
     mirrored = np.pad(image, ((16, 16), (16, 16), (0, 0)), mode="symmetric")
     inner = imresize(mirrored.astype(np.float64), 0.5)[8:-8, 8:-8]
-    assert np.abs(inner - imresize(image.astype(np.float64), 0.5)).max() < 1e-9
+    assert np.abs(np.subtract(inner, imresize(image.astype(np.float64), 0.5))).max() < 1e-9
 
 
 def test_psnr_is_that_of_the_y_channel_without_the_shaved_border() -> None:

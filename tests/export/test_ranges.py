@@ -39,29 +39,22 @@ def observed(model: nn.Module, images: list[Tensor], prefix: str = "") -> dict[s
     return state
 
 
-class Branches(nn.Module):
-    """A large-kernel convolution as the public code runs it: each branch a module of its own."""
-
-    def __init__(self, source: nn.Module) -> None:
-        super().__init__()
-        self.__dict__["_modules"] = source._modules
-        self.__dict__["_parameters"] = source._parameters
-        self.__dict__["_buffers"] = source._buffers
+class Branches(arch.ReparamLargeKernelConv):
+    """A large-kernel convolution as the public code runs it: each branch a module call of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pad = self.lk_conv.kernel_size[0] // 2, self.sk_conv.kernel_size[0] // 2
-        self.lk_conv.padding, self.sk_conv.padding = (pad[0], pad[0]), (pad[1], pad[1])
-        bias = (self.lk_bias + self.sk_bias).view(1, -1, 1, 1)
-        return self.lk_conv(x) + self.sk_conv(x) + bias
+        for conv in (self.lk_conv, self.sk_conv):
+            conv.padding = (conv.kernel_size[0] // 2,) * 2
+        return self.lk_conv(x) + self.sk_conv(x) + (self.lk_bias + self.sk_bias).view(1, -1, 1, 1)
 
 
 def branched(model: arch.AetherNet) -> arch.AetherNet:
     """The network with its branches run one by one, so that each is observed."""
     copy = arch.AetherNet.from_config(model.config)
     copy.load_state_dict(model.state_dict())
-    for name, module in list(copy.named_modules()):
+    for module in copy.modules():
         if isinstance(module, arch.ReparamLargeKernelConv):
-            copy.set_submodule(name, Branches(module))
+            module.__class__ = Branches
     return copy.eval()
 
 

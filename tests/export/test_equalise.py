@@ -1,0 +1,59 @@
+"""Equalisation changes channels' ranges, and nothing of the function."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import arch
+from export.equalise import equalise
+from export.quantize import calibrate, quantize
+
+
+def spread(model: nn.Module, name: str, image: Tensor) -> float:
+    """Largest over smallest range of the channels that a convolution reads."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(image)
+    hook.remove()
+    amax = seen[0].abs().amax((0, 2, 3))
+    return float(amax.max() / amax.min())
+
+
+@pytest.mark.parametrize("net", ["small", "public", "tiny"])
+def test_the_function_stays(net: str, images: list[Tensor], request: pytest.FixtureRequest) -> None:
+    fused = arch.fuse(request.getfixturevalue(net))
+    with torch.no_grad():
+        assert torch.allclose(equalise(fused, images, 1.0)(images[0]), fused(images[0]), atol=2e-6)
+
+
+def test_channels_become_alike(small: arch.AetherNet, images: list[Tensor]) -> None:
+    fused = arch.fuse(small)
+    name = "layers.0.0.ffn.fc1"
+    before = spread(fused, name, images[0])
+    assert before > 1.3
+    assert spread(equalise(fused, images[:1], 1.0), name, images[0]) == pytest.approx(1.0, abs=1e-3)
+    assert spread(equalise(fused, images[:1]), name, images[0]) == pytest.approx(before**0.5, rel=1e-3)
+
+
+def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, images: list[Tensor]) -> None:
+    fused = copy.deepcopy(arch.fuse(small))
+    ffn = fused.get_submodule("layers.0.0.ffn")
+    assert isinstance(ffn, arch.fused.FusedGatedFFN)
+    with torch.no_grad():  # the same function with one channel of the product 50 times as large
+        hidden = ffn.fc2.in_channels
+        assert ffn.fc1.bias is not None
+        ffn.fc1.weight[hidden] *= 50
+        ffn.fc1.bias[hidden] *= 50
+        ffn.fc2.weight[:, 0] /= 50
+        wanted = fused(images[0])
+        errors = []
+        for model in (fused, equalise(fused, images)):
+            quantized = quantize(model)
+            calibrate(quantized, images, "max")
+            errors.append(float((quantized(images[0]) - wanted).square().mean()))
+    assert errors[1] < 0.7 * errors[0]
