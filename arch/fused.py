@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .config import AetherNetConfig
 from .fused_later import fuse_later
 from .later import AetherNetLater
-from .layers import ChannelNorm, GatedFFN
+from .layers import BATCH_NORM_LIMIT, ChannelNorm, GatedFFN
 from .network import BLOCK_NORM_EPS, FINAL_NORM_EPS, AetherBlock, AetherNet, ImageTail
 from .tiny import AetherTiny, RepConv3x3
 
@@ -37,14 +37,16 @@ class FusedGatedFFN(nn.Module):
 
 
 class FusedAetherBlock(nn.Module):
-    """x + ffn(norm(conv(x))); the norm is an identity where it folded away."""
+    """x + ffn(norm(conv(x))); of a batch norm that folded away, the clamp is left."""
 
     def __init__(self, config: AetherNetConfig) -> None:
         super().__init__()
         c, k = config.embed_dim, config.lk_kernel
         self.conv = nn.Conv2d(c, c, k, padding=k // 2, groups=c)
         layer = config.norm == "layer"
-        self.norm = ChannelNorm(c, BLOCK_NORM_EPS, affine=False) if layer else nn.Identity()
+        self.norm = (
+            ChannelNorm(c, BLOCK_NORM_EPS, affine=False) if layer else nn.Hardtanh(-BATCH_NORM_LIMIT, BATCH_NORM_LIMIT)
+        )
         self.ffn = FusedGatedFFN(config)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,15 @@ Gate = Literal["gelu", "relu"]
 Norm = Literal["layer", "batch"]
 
 
+BATCH_NORM_LIMIT = 4.0
+"""What follows a batch norm is clamped to +-4 of its standard deviations.
+
+A gated net is quadratic in its input in every block, and at inference batch norm no longer adapts to the picture:
+crops of text and graphics made the residual stream of a trained net grow to 1e30. Clamped, the same weights are
+stable on all of them, and no worse elsewhere.
+"""
+
+
 class DropPath(nn.Module):
     """Stochastic depth per sample (Huang et al., 2016): drops a whole residual branch with probability `rate`.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import AetherNetConfig, Tail, upsample_factors
-from .layers import DropPath, Gate, GatedFFN, Norm, ReparamLargeKernelConv
+from .layers import BATCH_NORM_LIMIT, DropPath, Gate, GatedFFN, Norm, ReparamLargeKernelConv
 
 BLOCK_NORM_EPS = 1e-6
 FINAL_NORM_EPS = 1e-5
@@ -40,7 +40,7 @@ class AetherBlock(nn.Module):
         if isinstance(self.norm, nn.LayerNorm):
             y = self.norm(y.permute(0, 2, 3, 1))
         else:
-            y = self.norm(y).permute(0, 2, 3, 1)
+            y = self.norm(y).clamp(-BATCH_NORM_LIMIT, BATCH_NORM_LIMIT).permute(0, 2, 3, 1)
         return x + self.drop_path(self.ffn(y).permute(0, 3, 1, 2))
 
 
@@ -119,8 +119,9 @@ class AetherNet(ImageTail):
     The positional arguments are those of the public network; without the keyword-only options, state-dict keys
     and outputs are those of its checkpoints (`fused_init`: of its fused ones). Options, all off by default:
 
-    norm: "layer", or "batch", which folds away at inference (there is then no norm before conv_after_body, since
-        an affine before a zero-padded 3x3 convolution does not fold exactly at the borders).
+    norm: "layer", or "batch", which folds away at inference but for a clamp to +-BATCH_NORM_LIMIT (there is then no
+        norm before conv_after_body, since an affine before a zero-padded convolution does not fold exactly at the
+        borders).
     gate: "gelu" or "relu".
     deployed_kernel: odd size <= lk_kernel that the annealed window leaves (see ReparamLargeKernelConv).
     image_residual: add the nearest-neighbour upscaled input.

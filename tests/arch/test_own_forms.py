@@ -38,8 +38,8 @@ def deployed_net(state: State, image: Tensor, scale: int) -> Tensor:
     first = y = conv(state, "conv_first", x)
     for name in sorted({".".join(k.split(".")[:3]) for k in state if k.startswith("layers.")}):
         z = conv(state, f"{name}.conv", y, groups=y.shape[1])
-        if f"{name}.norm.eps" in state:
-            z = layer_norm(z, 1e-6)
+        # of a batch norm, the clamp is left
+        z = layer_norm(z, 1e-6) if f"{name}.norm.eps" in state else z.clamp(-4, 4)
         hidden = state[f"{name}.ffn.fc2.weight"].shape[1]
         z = conv(state, f"{name}.ffn.fc1", z)
         gate, main = z[:, :hidden], z[:, hidden:]
@@ -77,18 +77,20 @@ def test_deployed_form(norm: Any, gate: Any, residual: bool, tail: Any, scale: i
 
 @pytest.mark.parametrize("gate", ["gelu", "relu"])
 def test_batch_norm_block_is_its_formula(gate: Any, randomise: Randomise) -> None:
-    """x + fc2(act(fc1_gate(n)) * fc1_main(n)), n the batch norm (eps 1e-6) of the depthwise convolution."""
+    """x + fc2(act(fc1_gate(n)) * fc1_main(n)), n the batch norm (eps 1e-6) of the depthwise convolution, within +-4."""
     model = randomise(arch.AetherNet(3, 6, (1,), lk_kernel=5, norm="batch", gate=gate))
     assert isinstance(model, arch.AetherNet)
     block = model.layers[0][0]  # pyright: ignore[reportIndexIssue]
     s = block.state_dict()
-    x = torch.randn(2, 6, 8, 8)
+    x = 4 * torch.randn(2, 6, 8, 8)
     y = F.conv2d(x, s["conv.lk_conv.weight"] + F.pad(s["conv.sk_conv.weight"], [1] * 4), padding=2, groups=6)
     y = y + (s["conv.lk_bias"] + s["conv.sk_bias"]).view(-1, 1, 1)
     mean, variance, weight, bias = (
         s[f"norm.{k}"].view(-1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
     )
     y = (y - mean) / torch.sqrt(variance + 1e-6) * weight + bias
+    assert y.abs().max() > 4
+    y = y.clamp(-4, 4)
     channels_last = y.permute(0, 2, 3, 1)
     g = channels_last @ s["ffn.fc1_gate.weight"].T + s["ffn.fc1_gate.bias"]
     m = channels_last @ s["ffn.fc1_main.weight"].T + s["ffn.fc1_main.bias"]
@@ -146,3 +148,16 @@ def test_tiny_is_built_for_int8() -> None:
     assert all(m.out_channels % 16 == 0 for m in convs[:-1])
     assert 80_000 <= sum(m.weight.numel() for m in convs) <= 180_000
     assert all(isinstance(m, nn.Conv2d | nn.ModuleList | arch.AetherTiny) for m in fused.modules())
+
+
+def test_a_batch_norm_net_stays_finite_on_any_picture(randomise: Randomise) -> None:
+    """A gated net is quadratic in every block: without the clamp, 24 blocks take a strong picture to infinity."""
+    model = randomise(arch.AetherNet(3, 16, (8, 8, 8), lk_kernel=3, norm="batch", gate="relu", image_residual=True))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("norm.weight"):
+                value.mul_(3)
+    picture = (torch.rand(1, 3, 16, 16) > 0.5).float()
+    with torch.inference_mode():
+        assert torch.isfinite(model(picture)).all()
+        assert torch.isfinite(arch.fuse(model)(picture)).all()
