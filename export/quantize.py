@@ -37,7 +37,7 @@ KEEP_FLOAT = {
     "spatial_attn.": "two channels in and one out before a sigmoid: nothing to save, and a coarse mask",
 }
 KEEP_ENDS = {
-    "conv_after_body": "reads the sum of all blocks, whose outliers take the range: 0.36 dB for 15 % of the time",
+    "conv_after_body": "reads the sum of all blocks, whose outliers take the range: 0.36 dB for a tenth of the time",
     "conv_last": "its error goes straight into the image: 0.02 dB, and it takes no measurable time",
 }
 
