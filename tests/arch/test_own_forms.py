@@ -150,14 +150,14 @@ def test_tiny_is_built_for_int8() -> None:
     assert all(isinstance(m, nn.Conv2d | nn.ModuleList | arch.AetherTiny) for m in fused.modules())
 
 
-def test_a_batch_norm_net_stays_finite_on_any_picture(randomise: Randomise) -> None:
-    """A gated net is quadratic in every block: without the clamp, 24 blocks take a strong picture to infinity."""
-    model = randomise(arch.AetherNet(3, 16, (8, 8, 8), lk_kernel=3, norm="batch", gate="relu", image_residual=True))
+def test_a_batch_norm_net_stays_bounded_on_any_picture() -> None:
+    """A gated net is quadratic in every block: without the clamp these weights make 1e20 of a strong picture."""
+    model = arch.AetherNet(3, 16, (8, 8, 8), lk_kernel=3, norm="batch", gate="relu").eval()
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if name.endswith("norm.weight"):
-                value.mul_(3)
+            if ".ffn." in name or ".norm." in name:
+                value.mul_(10)
     picture = (torch.rand(1, 3, 16, 16) > 0.5).float()
     with torch.inference_mode():
-        assert torch.isfinite(model(picture)).all()
-        assert torch.isfinite(arch.fuse(model)(picture)).all()
+        assert model(picture).abs().max() < 1e7
+        assert arch.fuse(model)(picture).abs().max() < 1e7
