@@ -21,7 +21,8 @@ def equalise(model: nn.Module, batches: Iterable[Tensor], strength: float = 0.5)
     One range serves a whole tensor, so a channel of a hundredth of it has two codes left. Wherever only linear
     steps lie between the convolutions that write a tensor and those that read it, each channel can be scaled in
     the first and scaled back in the second: the outputs stay the same to float32 rounding. In a FusedAetherNet
-    such are the residual stream, the input of fc1 (both without a layer norm) and of fc2.
+    such are the residual stream (without a layer norm) and the input of fc2. The input of fc1 is not: a norm or a
+    clamp lies before it, and makes its channels alike.
 
     batches: images (N, in_chans, H, W) in [0, 1], to see the ranges. strength: 0 leaves everything, 1 makes all
     channels' ranges equal; weights are rounded too, and 0.5 shares the differences between the two.
@@ -41,10 +42,6 @@ def _equalise_net(model: arch.FusedAetherNet, seen: dict[nn.Module, Tensor], str
         factor = _factor(seen[fc2], strength)
         _scale_output(fc1, torch.cat([torch.ones_like(factor), factor]))  # the gate's half is not linear
         _scale_input(fc2, factor)
-        if folded:
-            factor = _factor(seen[fc1], strength)
-            _scale_output(block.conv, factor)
-            _scale_input(fc1, factor)
     if folded:
         readers = [model.conv_after_body, *(b.conv for b in blocks)]
         factor = _factor(torch.stack([seen[r] for r in readers]).amax(0), strength)

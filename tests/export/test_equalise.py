@@ -14,14 +14,14 @@ from export.quantize import calibrate, quantize
 
 
 def spread(model: nn.Module, name: str, image: Tensor) -> float:
-    """Largest over smallest range of the channels that a convolution reads."""
+    """Largest over smallest range of the channels that a convolution reads; channels that are always 0 apart."""
     seen: list[Tensor] = []
     hook = model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
         model(image)
     hook.remove()
     amax = seen[0].abs().amax((0, 2, 3))
-    return float(amax.max() / amax.min())
+    return float(amax.max() / amax[amax > 0].min())
 
 
 @pytest.mark.parametrize("net", ["small", "public", "tiny"])
@@ -33,11 +33,11 @@ def test_the_function_stays(net: str, images: list[Tensor], request: pytest.Fixt
 
 def test_channels_become_alike(small: arch.AetherNet, images: list[Tensor]) -> None:
     fused = arch.fuse(small)
-    name = "layers.0.0.ffn.fc1"
+    name = "layers.1.0.ffn.fc2"
     before = spread(fused, name, images[0])
-    assert before > 1.3
-    assert spread(equalise(fused, images[:1], 1.0), name, images[0]) == pytest.approx(1.0, abs=1e-3)
-    assert spread(equalise(fused, images[:1]), name, images[0]) == pytest.approx(before**0.5, rel=1e-3)
+    half, full = (spread(equalise(fused, images[:1], strength), name, images[0]) for strength in (0.5, 1.0))
+    assert full < half < before
+    assert full == pytest.approx(max(1.0, before / 64), rel=1e-2)  # a channel is scaled by at most 64
 
 
 def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, images: list[Tensor]) -> None:
