@@ -116,8 +116,11 @@ class Batches:
             crop = crop.transpose(0, 1) if rng.random() < 0.5 else crop
             if rng.random() < self.flat:
                 colour = torch.from_numpy(rng.integers(0, 256, 3, dtype=np.uint8)).to(self.device)
-                if rng.random() < 0.3:  # grey, black and white included
+                kind = rng.random()
+                if kind < 0.3:  # grey, black and white included
                     colour = colour[:1].expand(3)
+                elif kind < 0.6:  # the corners of the cube are the hardest, above all at the picture's border
+                    colour = torch.where(colour < 128, 0, 255).to(torch.uint8)
                 crop = colour.expand(side, side, 3)
             crops.append(crop)
         hr = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255)
