@@ -13,9 +13,9 @@ from export import quantize as q
 
 def compact() -> nn.Module:
     """RealESRGAN Compact, 16 convolutions of 64 channels, 2x."""
-    from spandrel.architectures.Compact import SRVGGNetCompact
+    from spandrel.architectures.Compact import Compact
 
-    return SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=2, act_type="prelu")
+    return Compact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=2, act_type="prelu")
 
 
 def span() -> nn.Module:
@@ -41,7 +41,7 @@ def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:
     model = PEERS[name]().eval()
     sample = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        model(sample)  # SPAN merges its branches on the first pass in eval mode
+        model(sample)  # SPAN merges its branches in the first pass
     if int8:
         model = q.quantize(model)
         q.calibrate(model, [torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))])
