@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
 from export import quantize as q
+from export.onnx_graph import to_onnx
 
 
 def compact() -> nn.Module:
@@ -36,7 +38,7 @@ PEERS = {"compact_16x64": compact, "span_48": span, "public_small": public_small
 
 
 def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:
-    """Write a peer as ONNX (dynamic height and width), int8 by this project's quantiser with random ranges."""
+    """Write a peer as ONNX, int8 by this project's quantiser with ranges of noise."""
     torch.manual_seed(0)
     model = PEERS[name]().eval()
     sample = torch.rand(1, 3, 64, 64)
@@ -45,16 +47,8 @@ def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:
     if int8:
         model = q.quantize(model)
         q.calibrate(model, [torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))])
+    if not hasattr(model, "config"):
+        model.__dict__["config"] = SimpleNamespace(in_chans=3)  # what the exporter asks for
     path = folder / f"{name}_{'int8' if int8 else 'fp32'}.onnx"
-    axes = {2: "height", 3: "width"}
-    torch.onnx.export(
-        model,
-        (sample,),
-        path,
-        dynamo=False,
-        opset_version=20,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_axes={"input": axes, "output": axes},
-    )
+    path.write_bytes(to_onnx(model).SerializeToString())
     return path
