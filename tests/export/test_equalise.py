@@ -57,6 +57,7 @@ def test_channels_become_alike(small: arch.AetherNet, images: list[Tensor]) -> N
 
 def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, images: list[Tensor]) -> None:
     fused = copy.deepcopy(arch.fuse(small))
+    name = "layers.0.0.ffn.fc2"
     ffn = fused.get_submodule("layers.0.0.ffn")
     assert isinstance(ffn, FusedGatedFFN)
     with torch.no_grad():  # the same function with one channel of the product 50 times as large
@@ -68,7 +69,10 @@ def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, imag
         wanted = fused(images[0])
         errors = []
         for model in (fused, equalise(fused, images)):
-            quantized = quantize(model)
+            others = [
+                n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m is not model.get_submodule(name)
+            ]
+            quantized = quantize(model, skip=others)
             calibrate(quantized, images, "max")
             errors.append(float((quantized(images[0]) - wanted).square().mean()))
-    assert errors[1] < 0.7 * errors[0]
+    assert errors[1] < 0.1 * errors[0]
