@@ -11,7 +11,9 @@ Writes docs/speed.json, docs/speed.md and docs/speed.png.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -19,11 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import vapoursynth as vs
 
 import vsaether
@@ -31,6 +33,7 @@ from benchmarks import peers
 from vsaether import engines
 
 core: Any = vs.core  # plugins are attributes that no stub knows
+Times = dict[str, dict[str, float]]
 END_TO_END = ("tiny_2x_int8", "small_2x_int8")
 
 
@@ -60,6 +63,12 @@ def main() -> int:
     return 0
 
 
+def alone(part: Callable[[int, int, int], Times], *args: int) -> Times:
+    """Run a part in a process of its own: openvino's package and VapourSynth's plugin cannot share one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(part, *args).result()
+
+
 def machine() -> dict[str, str]:
     """What the numbers were measured on."""
     model = "unknown processor"
@@ -71,13 +80,13 @@ def machine() -> dict[str, str]:
         "cpu": model,
         "cores": str(os.cpu_count()),
         "int8 instructions": "AVX512-VNNI" if "avx512_vnni" in flags else "AVX-VNNI" if "avx_vnni" in flags else "none",
-        "openvino": openvino.get_version(),
+        "openvino": importlib.metadata.version("openvino"),
         "vapoursynth": str(core.core_version),
         "python": platform.python_version(),
     }
 
 
-def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
+def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> Times:
     """Median and minimum milliseconds of each callable, all of them in turn in every round; one warm-up each."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in contestants.values():
@@ -90,8 +99,16 @@ def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[
     return {n: {"median_ms": statistics.median(t), "min_ms": min(t)} for n, t in times.items()}
 
 
-def network_times(width: int, height: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
+def network_times(width: int, height: int, rounds: int) -> Times:
     """Milliseconds a frame of the engines and the peers."""
+    with tempfile.TemporaryDirectory() as folder:
+        return time_files(width, height, rounds, Path(folder))
+
+
+def time_files(width: int, height: int, rounds: int, folder: Path) -> Times:
+    """Milliseconds a frame of the engines and of the peers, which are written to `folder`."""
+    import openvino
+
     files = {e.name: Path(e.path) for e in engines.available() if e.precision != "fp16"}
     for name in peers.PEERS:
         files[f"{name}_fp32"] = peers.write_onnx(name, folder)
@@ -112,7 +129,7 @@ def network_times(width: int, height: int, rounds: int, folder: Path) -> dict[st
     return interleave({name: contestant(path) for name, path in files.items()}, rounds)
 
 
-def script_times(width: int, height: int, rounds: int, frames: int = 8) -> dict[str, dict[str, float]]:
+def script_times(width: int, height: int, rounds: int, frames: int = 8) -> Times:
     """Milliseconds a frame, end to end, of the filter and of a hand-written script over the same file."""
     source = core.std.BlankClip(format=vs.YUV420P8, width=width, height=height, length=frames, keep=True)
     source = core.std.SetFrameProps(source, _Matrix=1, _Transfer=1, _Primaries=1, _Range=0, _ChromaLocation=0)
