@@ -63,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def alone(part: Callable[[int, int, int], Times], *args: int) -> Times:
+def alone(part: Callable[..., Times], *args: int) -> Times:
     """Run a part in a process of its own: openvino's package and VapourSynth's plugin cannot share one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(part, *args).result()
