@@ -45,9 +45,8 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    with tempfile.TemporaryDirectory() as folder:
-        networks = network_times(width, height, args.rounds, Path(folder))
-        scripts = script_times(width, height, args.rounds)
+    networks = alone(network_times, width, height, args.rounds)
+    scripts = alone(script_times, width, height, args.rounds)
     result = {
         "machine": machine(),
         "size": args.size,
