@@ -86,12 +86,17 @@ def machine() -> dict[str, str]:
 
 
 def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> Times:
-    """Median and minimum milliseconds of each callable, all of them in turn in every round; one warm-up each."""
+    """Median and minimum milliseconds of each callable, all of them in turn in every round; one warm-up each.
+
+    Every other round goes backwards, so that nobody always runs in the wake of the same one.
+    """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in contestants.values():
         run()
+    order = list(contestants.items())
     for _ in range(rounds):
-        for name, run in contestants.items():
+        order.reverse()
+        for name, run in order:
             start = time.perf_counter()
             run()
             times[name].append((time.perf_counter() - start) * 1000)
