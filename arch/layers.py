@@ -16,8 +16,8 @@ BATCH_NORM_LIMIT = 4.0
 """What follows a batch norm is clamped to +-4 of its standard deviations.
 
 A gated net is quadratic in its input in every block, and at inference batch norm no longer adapts to the picture:
-10 of 320 crops, text and line art, made the residual stream of a trained net grow to 1e30. Clamped, the same weights are
-stable on all of those tried, for 0.01 dB on Set5.
+10 of 320 crops, text and line art, made the residual stream of a trained net grow to 1e30. Clamped, the same
+weights are stable on all of those tried, for 0.01 dB on Set5.
 """
 
 
