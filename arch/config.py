@@ -43,6 +43,7 @@ class AetherNetConfig:
 
     `fused` is "none" (training branches), "kernel" (the public fused layout: one depthwise kernel) or "full"
     (`arch.fuse`: every affine folded, gate projections merged, only plain convolutions left).
+    `border` is the number of pixels by which pictures are continued (see `arch.base.Upscaler`).
     `img_range` is not stored in checkpoints; it is 1.0 unless the caller says otherwise.
     """
 
@@ -58,6 +59,7 @@ class AetherNetConfig:
     deployed_kernel: int | None = None
     image_residual: bool = False
     tail: Tail = "conv"
+    border: int = 0
     img_range: float = 1.0
     fused: Fused = "none"
 
@@ -106,6 +108,7 @@ class AetherTinyConfig:
     expand: int = 2
     scale: int = 2
     in_chans: int = 3
+    border: int = 0
     fused: Literal["none", "full"] = "none"
 
     @property

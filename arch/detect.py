@@ -118,6 +118,7 @@ def _inspect_net(state: Mapping[str, Tensor]) -> AetherNetConfig:
         deployed_kernel=_deployed_kernel(state) if fused == "none" else None,
         image_residual="image_residual" in state,
         tail="direct" if direct else "conv",
+        border=keys.border(state),
         fused=fused,
     )
 
@@ -138,6 +139,7 @@ def _inspect_tiny(state: Mapping[str, Tensor]) -> AetherTinyConfig:
         expand=0 if fused else keys.shape_of(state, "blocks.0.expand.weight")[0] // embed_dim,
         scale=keys.integer_root(out // in_chans, "conv_last"),
         in_chans=in_chans,
+        border=keys.border(state),
         fused="full" if fused else "none",
     )
 

@@ -69,7 +69,8 @@ class FusedAetherNet(ImageTail):
         self.norm = ChannelNorm(config.embed_dim, FINAL_NORM_EPS, affine=True) if layer else nn.Identity()
         self.conv_after_body = nn.Conv2d(config.embed_dim, config.embed_dim, 3, padding=1)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `Upscaler.upscale`."""
         x = self.centre(image)
         first = self.conv_first(x)
         y = first

@@ -63,6 +63,16 @@ def fused_form(state: Mapping[str, Tensor], prefix: str) -> Fused:
     return next(iter(found))
 
 
+def border(state: Mapping[str, Tensor]) -> int:
+    """The value of the marker `border`, 0 where there is none."""
+    if "border" not in state:
+        return 0
+    value = state["border"]
+    if value.ndim or value.is_floating_point() or value.item() < 1:
+        raise CheckpointError(f"border is {value.tolist()}; a single positive integer was expected.")
+    return int(value.item())
+
+
 def integer_root(value: int, what: str) -> int:
     """The square root of `value`, which must be a square (PixelShuffle's channels)."""
     root = math.isqrt(value)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import Upscaler
 from .config import AetherNetConfig, Tail, upsample_factors
 from .layers import BATCH_NORM_LIMIT, DropPath, Gate, GatedFFN, Norm, ReparamLargeKernelConv
 
@@ -44,8 +45,8 @@ class AetherBlock(nn.Module):
         return x + self.drop_path(self.ffn(y).permute(0, 3, 1, 2))
 
 
-class ImageTail(nn.Module):
-    """Base of the networks: the last stage, features (N, C, H, W) and input image -> image (N, in_chans, s*H, s*W).
+class ImageTail(Upscaler):
+    """The networks' last stage, features (N, C, H, W) and input image -> image (N, in_chans, s*H, s*W).
 
     tail "conv": Conv + LeakyReLU(0.01), [Conv, PixelShuffle]*, Conv at output resolution (public layout).
     tail "direct": one Conv to in_chans * s * s channels and PixelShuffle.
@@ -55,7 +56,7 @@ class ImageTail(nn.Module):
     config: AetherNetConfig
 
     def __init__(self, config: AetherNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         c, s, ch = config.embed_dim, config.scale, config.in_chans
         factors = upsample_factors(s)  # refuses other scales
@@ -70,16 +71,6 @@ class ImageTail(nn.Module):
             layers += [nn.Conv2d(64, 64 * factor * factor, 3, padding=1), nn.PixelShuffle(factor)]
         self.upsample = nn.Sequential(*layers)
         self.conv_last = nn.Conv2d(64, ch, 3, padding=1)
-
-    @property
-    def scale(self) -> int:
-        """Output size over input size."""
-        return self.config.scale
-
-    @property
-    def receptive_radius(self) -> int:
-        """See `AetherNetConfig.receptive_radius`."""
-        return self.config.receptive_radius
 
     def centre(self, image: Tensor) -> Tensor:
         """(image - mean) * img_range: mean 0.5 for colour, 0 otherwise (it is not stored in checkpoints)."""
@@ -126,6 +117,7 @@ class AetherNet(ImageTail):
     deployed_kernel: odd size <= lk_kernel that the annealed window leaves (see ReparamLargeKernelConv).
     image_residual: add the nearest-neighbour upscaled input.
     tail: "conv" (public) or "direct" (one convolution and PixelShuffle).
+    border: pixels by which pictures are continued at inference (see Upscaler).
 
     Raises ValueError for sizes or options outside of these.
     """
@@ -149,6 +141,7 @@ class AetherNet(ImageTail):
         deployed_kernel: int | None = None,
         image_residual: bool = False,
         tail: Tail = "conv",
+        border: int = 0,
     ) -> None:
         if norm not in ("layer", "batch") or tail not in ("conv", "direct"):
             raise ValueError(f"norm is {norm!r}, tail is {tail!r}; allowed are layer|batch and conv|direct.")
@@ -167,6 +160,7 @@ class AetherNet(ImageTail):
             deployed_kernel=deployed_kernel,
             image_residual=image_residual,
             tail=tail,
+            border=border,
             img_range=img_range,
             fused="kernel" if fused_init else "none",
         )
@@ -203,6 +197,7 @@ class AetherNet(ImageTail):
             deployed_kernel=config.deployed_kernel,
             image_residual=config.image_residual,
             tail=config.tail,
+            border=config.border,
         )
 
     def _init_weights(self) -> None:
@@ -228,7 +223,8 @@ class AetherNet(ImageTail):
             if isinstance(m, ReparamLargeKernelConv):
                 m.anneal(outer)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `Upscaler.upscale`."""
         x = self.centre(image)
         first = self.conv_first(x)
         y = first

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .base import Upscaler
 from .config import AetherTinyConfig
 from .network import repeat_channels
 
@@ -54,7 +55,7 @@ class RepConv3x3(nn.Module):
         return F.conv2d(x, kernel, bias, padding=1)
 
 
-class AetherTiny(nn.Module):
+class AetherTiny(Upscaler):
     """(N, in_chans, H, W) in [0, 1] -> (N, in_chans, scale*H, scale*W), not clamped.
 
     conv_first, `depth` - 2 body convolutions, each followed by max(., floor), conv_last, plus the input's
@@ -64,10 +65,11 @@ class AetherTiny(nn.Module):
     wastes half of its codes; with the activation moved down by half its range (`shift_floors`) all are used.
     """
 
+    config: AetherTinyConfig
     floors: Tensor
 
     def __init__(self, config: AetherTinyConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if config.depth < 3 or config.embed_dim < 1 or config.scale < 1:
             raise ValueError(f"{config} cannot be built: depth >= 3, embed_dim >= 1 and scale >= 1 are needed.")
         self.config = config
@@ -87,21 +89,12 @@ class AetherTiny(nn.Module):
             nn.init.zeros_(self.conv_last.conv.weight)
             nn.init.zeros_(self.conv_last.project.weight)
 
-    @property
-    def scale(self) -> int:
-        """Output size over input size."""
-        return self.config.scale
-
-    @property
-    def receptive_radius(self) -> int:
-        """See `AetherTinyConfig.receptive_radius`."""
-        return self.config.receptive_radius
-
     def activate(self, x: Tensor, index: int) -> Tensor:
         """max(x, floors[index]); ReLU in the training form."""
         return F.relu(x) if self.config.fused == "none" else torch.maximum(x, self.floors[index])
 
-    def forward(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `Upscaler.upscale`."""
         x = image - 0.5
         y = self.activate(self.conv_first(x), 0)
         for i, block in enumerate(self.blocks, 1):

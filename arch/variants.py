@@ -9,10 +9,12 @@ from .tiny import AetherTiny
 
 
 def aether_tiny(
-    scale: int = 2, *, in_chans: int = 3, embed_dim: int = 32, depth: int = 12, expand: int = 2
+    scale: int = 2, *, in_chans: int = 3, embed_dim: int = 32, depth: int = 12, expand: int = 2, border: int = 0
 ) -> AetherTiny:
     """The real-time variant, made for int8: dense 3x3 convolutions, ReLU, image residual (see AetherTiny)."""
-    return AetherTiny(AetherTinyConfig(embed_dim=embed_dim, depth=depth, expand=expand, scale=scale, in_chans=in_chans))
+    return AetherTiny(
+        AetherTinyConfig(embed_dim=embed_dim, depth=depth, expand=expand, scale=scale, in_chans=in_chans, border=border)
+    )
 
 
 def aether_small(
@@ -26,6 +28,7 @@ def aether_small(
     deployed_kernel: int | None = None,
     image_residual: bool = False,
     tail: Tail = "conv",
+    border: int = 0,
 ) -> AetherNet:
     """embed_dim 96, depths 4,4,4,4, 11x11 large kernel. Without options: the public aether_small."""
     return _variant(
@@ -39,6 +42,7 @@ def aether_small(
         deployed_kernel,
         image_residual,
         tail,
+        border,
     )
 
 
@@ -53,6 +57,7 @@ def aether_medium(
     deployed_kernel: int | None = None,
     image_residual: bool = False,
     tail: Tail = "conv",
+    border: int = 0,
 ) -> AetherNet:
     """embed_dim 128, depths 6 x 6, 11x11 large kernel. Without options: the public aether_medium."""
     return _variant(
@@ -66,6 +71,7 @@ def aether_medium(
         deployed_kernel,
         image_residual,
         tail,
+        border,
     )
 
 
@@ -80,6 +86,7 @@ def aether_large(
     deployed_kernel: int | None = None,
     image_residual: bool = False,
     tail: Tail = "conv",
+    border: int = 0,
 ) -> AetherNet:
     """embed_dim 180, depths 8 x 8, 13x13 large kernel. Without options: the public aether_large."""
     return _variant(
@@ -93,6 +100,7 @@ def aether_large(
         deployed_kernel,
         image_residual,
         tail,
+        border,
     )
 
 
@@ -107,6 +115,7 @@ def _variant(
     deployed_kernel: int | None,
     image_residual: bool,
     tail: Tail,
+    border: int,
 ) -> AetherNet:
     embed_dim, depths, hidden, lk_kernel, sk_kernel = VARIANTS[name]
     return AetherNet(
@@ -124,4 +133,5 @@ def _variant(
         deployed_kernel=deployed_kernel,
         image_residual=image_residual,
         tail=tail,
+        border=border,
     )

@@ -72,6 +72,10 @@ def to_onnx(
     if opset > TRACED_OPSET:
         graph_model = onnx.version_converter.convert_version(graph_model, opset)
         del graph_model.graph.value_info[:]
+    if static:  # the exporter loses sight of it behind a Pad
+        graph_model.graph.output[0].type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(graph_model, data_prop=True).graph.output[0]
+        graph_model.graph.output[0].CopyFrom(inferred)
     _name_dimensions(graph_model.graph, channels, static)
     graph_model.producer_name, graph_model.producer_version = "aethernet", ""
     graph_model.ir_version = min(graph_model.ir_version, 10)

@@ -57,12 +57,14 @@ def test_round_trip_of_scales_and_channels(scale: int, in_chans: int) -> None:
         for config in (
             net(scale=scale, in_chans=in_chans, fused=fused),
             net(scale=scale, in_chans=in_chans, fused=fused, tail="direct", image_residual=True),
+            net(scale=scale, in_chans=in_chans, fused=fused, border=4),
             later(scale=scale, in_chans=in_chans, fused=fused),
         ):
             assert arch.inspect(state_of(config)) == config
     for expand in (1, 3):
-        config = arch.AetherTinyConfig(8, 4, expand, scale=scale, in_chans=in_chans)
-        assert arch.inspect(state_of(config)) == config
+        for border in (0, 2):
+            config = arch.AetherTinyConfig(8, 4, expand, scale=scale, in_chans=in_chans, border=border)
+            assert arch.inspect(state_of(config)) == config
 
 
 def test_round_trip_of_all_options() -> None:

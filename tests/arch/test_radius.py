@@ -41,6 +41,7 @@ def small(scale: int, **options: Any) -> arch.AetherNet:
     [
         {},
         {"tail": "direct", "image_residual": True},
+        {"tail": "direct", "border": 2},
         {"norm": "batch", "deployed_kernel": 5},
         {"tail": "direct", "deployed_kernel": 3, "gate": "relu"},
     ],

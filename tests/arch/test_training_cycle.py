@@ -18,6 +18,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         3, 8, (1,), lk_kernel=7, norm="batch", gate="relu", deployed_kernel=3, tail="direct"
     ),
     "residual": lambda: arch.AetherNet(3, 8, (1,), lk_kernel=5, image_residual=True, upscale=3),
+    "border": lambda: arch.AetherNet(3, 8, (1,), lk_kernel=5, border=3),
     "tiny": lambda: arch.aether_tiny(embed_dim=8, depth=3),
 }
 

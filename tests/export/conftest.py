@@ -29,7 +29,7 @@ torch.set_num_threads(1)  # these networks are too small for more
 def tiny() -> arch.AetherTiny:
     """An aether_tiny of 4 layers and 16 channels, as trained."""
     torch.manual_seed(0)
-    model = _wake(arch.aether_tiny(2, embed_dim=16, depth=4))
+    model = _wake(arch.aether_tiny(2, embed_dim=16, depth=4, border=2))
     assert isinstance(model, arch.AetherTiny)
     return model
 
@@ -39,7 +39,7 @@ def small() -> arch.AetherNet:
     """A shallow net of small_2x's form: batch norm, ReLU gate, 5x5 deployed kernel, image residual, direct tail."""
     torch.manual_seed(0)
     model = arch.AetherNet(
-        3, 16, (1, 1), norm="batch", gate="relu", deployed_kernel=5, image_residual=True, tail="direct"
+        3, 16, (1, 1), norm="batch", gate="relu", deployed_kernel=5, image_residual=True, tail="direct", border=3
     )
     model.anneal(0.0)
     _wake(model)
