@@ -75,7 +75,7 @@ def test_training_sees_crops_as_they_are(name: str, randomise: Randomise) -> Non
 def test_damaged_marker(value: Tensor) -> None:
     for name in NETS:
         state = {**NETS[name](1, 2).state_dict(), "border": value}
-        with pytest.raises(arch.CheckpointError, match="border is .*; a single positive integer was expected"):
+        with pytest.raises(arch.CheckpointError, match=r"border is .*; a single positive integer was expected"):
             arch.inspect(state)
 
 
