@@ -4,7 +4,7 @@
 
 Two tables. Networks alone: time of one frame on OpenVINO's CPU plugin in the file's own precision, ours and
 peers (random weights: speed does not depend on them). End to end: YUV420P8 -> YUV420P8 frames through
-vsaether.upscale against the shortest hand-written script over the same ONNX file.
+vsaether.upscale against the shortest hand-written script over the same ONNX file, each turn a process of its own.
 Writes docs/speed.json, docs/speed.md and docs/speed.png.
 """
 
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import vapoursynth as vs
@@ -33,6 +33,7 @@ from benchmarks import peers
 from vsaether import engines
 
 core: Any = vs.core  # plugins are attributes that no stub knows
+Result = TypeVar("Result")
 Times = dict[str, dict[str, float]]
 END_TO_END = ("tiny_2x_int8", "small_2x_int8")
 
@@ -46,7 +47,7 @@ def main() -> int:
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
     networks = alone(network_times, width, height, args.rounds)
-    scripts = alone(script_times, width, height, args.rounds)
+    scripts = script_times(width, height, args.rounds)
     result = {
         "machine": machine(),
         "size": args.size,
@@ -62,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def alone(part: Callable[..., Times], *args: int) -> Times:
+def alone(part: Callable[..., Result], *args: Any) -> Result:
     """Run a part in a process of its own: openvino's package and VapourSynth's plugin cannot share one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(part, *args).result()
@@ -133,30 +134,56 @@ def time_files(width: int, height: int, rounds: int, folder: Path) -> Times:
     return interleave({name: contestant(path) for name, path in files.items()}, rounds)
 
 
-def script_times(width: int, height: int, rounds: int, frames: int = 8) -> Times:
-    """Milliseconds a frame, end to end, of the filter and of a hand-written script over the same file."""
-    source = core.std.BlankClip(format=vs.YUV420P8, width=width, height=height, length=frames, keep=True)
-    source = core.std.SetFrameProps(source, _Matrix=1, _Transfer=1, _Primaries=1, _Range=0, _ChromaLocation=0)
+def script_times(width: int, height: int, rounds: int) -> Times:
+    """Milliseconds a frame, end to end, of the filter and of a hand-written script over the same file.
 
-    def by_hand(path: str) -> vs.VideoNode:
-        rgb = core.resize.Bicubic(source, format=vs.RGBS, matrix_in_s="709")
+    Every turn is a process of its own: where in memory a network's buffers happen to lie moves its time by up to a
+    tenth, for as long as the process lives.
+    """
+    turns = [(name, hand) for name in END_TO_END for hand in (False, True)]
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        turns.reverse()
+        for name, hand in turns:
+            label = f"{'by hand' if hand else 'vsaether'} {name}"
+            times.setdefault(label, []).append(alone(script_time, name, hand, width, height))
+    return {n: {"median_ms": statistics.median(t), "min_ms": min(t)} for n, t in sorted(times.items(), reverse=True)}
+
+
+def script_time(engine: str, hand: bool, width: int, height: int, frames: int = 8) -> float:
+    """Milliseconds a frame of one script, after a warm-up of as many frames."""
+    clip = noise(width, height, frames)
+    if hand:
+        rgb = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in_s="709")
+        path = str(engines.resolve(engine).path)
         up = core.ov.Model(rgb, network_path=path, config=lambda: {"INFERENCE_PRECISION_HINT": "f32"})
-        return core.resize.Bicubic(up, format=vs.YUV420P8, matrix_s="709")
+        clip = core.resize.Bicubic(up, format=vs.YUV420P8, matrix_s="709")
+    else:
+        clip = vsaether.upscale(clip, engine)
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        for frame in clip.frames(close=True):
+            del frame
+        seconds = time.perf_counter() - start
+        core.clear_cache()
+    return seconds / frames * 1000
 
-    def contestant(clip: vs.VideoNode) -> Callable[[], None]:
-        def run() -> None:
-            for frame in clip.frames(close=True):
-                del frame
-            core.clear_cache()
 
-        return run
+def noise(width: int, height: int, frames: int) -> vs.VideoNode:
+    """A YUV420P8 clip of noise."""
+    rng = np.random.default_rng(0)
+    planes = [rng.integers(64, 192, (height >> i, width >> i), np.uint8) for i in (0, 1, 1)]
+    blank = core.std.BlankClip(format=vs.YUV420P8, width=width, height=height, length=frames, keep=True)
 
-    contestants = {}
-    for name in END_TO_END:
-        contestants[f"vsaether {name}"] = contestant(vsaether.upscale(source, name))
-        contestants[f"by hand {name}"] = contestant(by_hand(str(engines.resolve(name).path)))
-    times = interleave(contestants, rounds)
-    return {n: {k: v / frames for k, v in t.items()} for n, t in times.items()}
+    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        frame = f.copy()
+        for i, plane in enumerate(planes):
+            np.copyto(np.asarray(frame[i]), plane)
+        return frame
+
+    clip = core.std.ModifyFrame(blank, blank, fill)
+    return core.std.SetFrameProps(clip, _Matrix=1, _Transfer=1, _Primaries=1, _Range=0, _ChromaLocation=0)
 
 
 def table(result: dict) -> str:
