@@ -9,7 +9,7 @@ from spandrel.util import KeyCondition
 from torch import nn
 
 from .checkpoint import unwrap
-from .config import Config
+from .config import AetherNetConfig, AetherTinyConfig, Config
 from .detect import inspect, split_ranges
 from .errors import CheckpointError
 
@@ -62,6 +62,10 @@ class AetherNetArch(Architecture[nn.Module]):
         Raises CheckpointError for mixed or truncated state dicts, naming what is wrong.
         """
         state, ranges = split_ranges(unwrap(state_dict))
+        for key, value in state.items():
+            # A pickle of a few bytes can name a view of any size, and loading would fill memory with it.
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise CheckpointError(f"{key} claims {value.numel():,} numbers, more than the file holds.")
         config = inspect(state)
         model = config.build().eval()
         known = model.state_dict().keys()
@@ -71,8 +75,8 @@ class AetherNetArch(Architecture[nn.Module]):
             architecture=self,
             purpose="Restoration" if config.scale == 1 else "SR",
             tags=_tags(config) + ["QAT"] * bool(ranges),
-            supports_half=False,
-            supports_bfloat16=False,
+            supports_half=_bounded(config),
+            supports_bfloat16=False,  # its 8 bits of mantissa cost up to several code values
             scale=config.scale,
             input_channels=config.in_chans,
             output_channels=config.out_chans,
@@ -88,6 +92,14 @@ def detect(state_dict: StateDict) -> bool:
     except CheckpointError:
         return False
     return AETHER(state)
+
+
+def _bounded(config: Config) -> bool:
+    """Whether float16 was found to be within a code value of float32: where activations are bounded.
+
+    The gated nets of the public forms multiply what no clamp bounds, and no trained weights of theirs were tested.
+    """
+    return isinstance(config, AetherTinyConfig) or (isinstance(config, AetherNetConfig) and config.norm == "batch")
 
 
 def _tags(config: Config) -> list[str]:

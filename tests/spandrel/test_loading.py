@@ -76,8 +76,9 @@ def test_named_variants(size: str, scale: int) -> None:
         public = getattr(arch, f"aether_{size}")(scale, fused_init=True)
         descriptor = load(public.state_dict())
         assert descriptor.tags[0] == size
-        assert descriptor.model.config.fused == "kernel"
-        assert descriptor.model.config.hidden / descriptor.model.config.embed_dim == (2.5 if size == "large" else 2.0)
+        config: Any = descriptor.model.config
+        assert config.fused == "kernel"
+        assert config.hidden / config.embed_dim == (2.5 if size == "large" else 2.0)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
