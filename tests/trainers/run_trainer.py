@@ -10,6 +10,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_cuda  # pyright: ignore[reportMissingImports]
@@ -24,7 +25,7 @@ def main() -> int:
     if (root / "traiNNer").is_dir():
         # It insists on distributions under certain names (opencv-python, not the headless one) before it starts.
         sys.path.insert(0, str(root))
-        check = importlib.import_module("traiNNer.check.check_dependencies")
+        check: Any = importlib.import_module("traiNNer.check.check_dependencies")
         check.check_dependencies = lambda: None
     if not script.suffix:
         return importlib.import_module(f"training.{how}.__main__").main(argv)

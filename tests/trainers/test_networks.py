@@ -1,0 +1,325 @@
+"""The networks as trainers treat them: options, copies for a moving average, switches between train and eval."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ema_pytorch
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import arch
+from export import pictures, pipeline
+from export.errors import ExportError
+from export.ranges import load_quantized
+from training import launch, prepare_qat
+from training.networks import NAMES, factories
+
+FACTORIES = {f.__name__: f for f in factories()}
+RECIPE: dict[str, Any] = {"norm": "batch", "gate": "relu", "image_residual": True, "tail": "direct"}
+WINDOW = RECIPE | {"deployed_kernel": 5}
+
+
+def random_(model: nn.Module) -> nn.Module:
+    """Fill in weights that make every part count: a fresh network's last convolution is zero."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.02)
+    return model
+
+
+def images() -> Tensor:
+    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def train_step(model: nn.Module) -> None:
+    """One step of a trainer, large enough to be seen."""
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    loss = (model(images()) - 0.3).abs().mean()
+    loss.backward()
+    optimizer.step()
+
+
+def validate(model: nn.Module) -> Tensor:
+    """As both trainers do it: eval mode, inference_mode, and back to training."""
+    model.eval()
+    with torch.inference_mode():
+        y = model(images())
+    model.train()
+    return y.clone()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float checkpoint of aether_small with the recipe's options, window cropped, prepared for training in int8."""
+    folder = tmp_path_factory.mktemp("qat")
+    model = random_(FACTORIES["aether_small"](2, **WINDOW, anneal=0))
+    arch.write_checkpoint(model.state_dict(), folder / "float.safetensors")
+    crops = folder / "images"
+    crops.mkdir()
+    for path in sorted(pictures.BUNDLED.glob("photo_*.webp"))[:2]:
+        from PIL import Image
+
+        with Image.open(path) as image:
+            image.crop((0, 0, 96, 96)).save(crops / f"{path.stem}.png")
+    prepare_qat.prepare(folder / "float.safetensors", folder / "start.pth", crops)
+    return folder / "start.pth"
+
+
+@pytest.fixture(params=["plain", "anneal", "tiny", "qat"])
+def network(request: pytest.FixtureRequest, start: Path) -> Callable[[], nn.Module]:
+    """A function that builds a network of each trainable form; every call gives the same one."""
+    if request.param == "tiny":
+        return lambda: random_(FACTORIES["aether_tiny"](2, embed_dim=16, depth=4))
+    if request.param == "qat":
+
+        def build() -> nn.Module:
+            model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
+            model.load_state_dict(arch.read_checkpoint(start))
+            return model
+
+        return build
+    options = {"plain": RECIPE, "anneal": WINDOW | {"anneal": 10}}[request.param]
+    return lambda: random_(FACTORIES["aether_small"](2, drop_path_rate=0.0, **options))
+
+
+def test_names_are_the_variants() -> None:
+    assert set(FACTORIES) == set(NAMES) == {"aether_tiny", "aether_small", "aether_medium", "aether_large"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signature_has_every_option_and_no_catch_all(name: str) -> None:
+    parameters = inspect.signature(FACTORIES[name]).parameters
+    variant = inspect.signature(getattr(arch, name)).parameters
+    assert list(parameters) == [*variant, "anneal", "deploy", "qat"]
+    assert all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrong", ["upscale", "num_feat"])
+def test_unknown_options_are_refused(name: str, wrong: str) -> None:
+    with pytest.raises(TypeError, match=wrong):
+        FACTORIES[name](2, **{wrong: 4})
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["aether_tiny", "aether_small"])
+def test_scale(name: str, scale: int) -> None:
+    assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 16 * scale, 16 * scale)
+
+
+def test_scale_from_the_host() -> None:
+    hosted = {f.__name__: f for f in factories(lambda: 3)}
+    assert hosted["aether_tiny"]().config.scale == 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert hosted["aether_tiny"](scale=4).config.scale == 4  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_no_stale_kernel_after_validation(network: Callable[[], nn.Module]) -> None:
+    """A kernel merged at eval() and kept would be used after the next step, too."""
+    model = network()
+    validate(model)
+    train_step(model)
+    second = validate(model)
+    fresh = network()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(second, validate(fresh))
+    train_step(model)
+    assert not torch.equal(second, validate(model)), "training must change the output"
+
+
+@pytest.mark.parametrize("averaged", ["torch", "ema_pytorch"])
+def test_moving_averages_copy_the_network(network: Callable[[], nn.Module], averaged: str) -> None:
+    """A merged kernel with a gradient, left over from a forward pass, would make deepcopy raise."""
+    model = network()
+    train_step(model)
+    with torch.enable_grad():
+        model.eval()(images())
+    validate(model)
+    if averaged == "torch":
+        ema: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+        update, inner = (lambda: ema.update_parameters(model)), ema.module
+    else:
+        ema = ema_pytorch.EMA(model, beta=0.5, update_after_step=0, update_every=1, power=10)
+        update, inner = ema.update, ema.ema_model
+    for _ in range(3):
+        update()
+        train_step(model)
+    before = validate(ema)
+    assert not torch.equal(before, validate(model))
+    update()
+    assert not torch.equal(before, validate(ema)), "the average must follow"
+    again = network()
+    again.load_state_dict(inner.state_dict())
+    assert torch.equal(validate(ema), validate(again))
+    assert inner.state_dict().keys() == network().state_dict().keys()
+    copy.deepcopy(inner)
+
+
+def outer(model: nn.Module) -> float:
+    return max(float(v[1]) for k, v in model.state_dict().items() if k.endswith(".window"))
+
+
+def test_annealing_counts_training_batches_and_resumes() -> None:
+    model = FACTORIES["aether_small"](2, **WINDOW, anneal=4)
+    seen = [outer(model)]
+    for _ in range(2):
+        train_step(model)
+        validate(model)
+        seen.append(outer(model))
+    resumed = FACTORIES["aether_small"](2, **WINDOW, anneal=4)
+    resumed.load_state_dict(model.state_dict())
+    validate(resumed)
+    for _ in range(3):
+        train_step(resumed)
+        seen.append(outer(resumed))
+    assert seen == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0])
+    assert seen[-2:] == [0.0, 0.0]
+    fused = arch.fuse(resumed.eval())
+    assert torch.allclose(fused(images()), resumed(images()), atol=1e-5)
+
+
+def test_many_batches_are_counted_exactly() -> None:
+    """The count is read from a float32 in the window: it must not stand still or run off."""
+    model = FACTORIES["aether_small"](2, **WINDOW, anneal=200_000)
+    hook = next(iter(model._forward_pre_hooks.values()))
+    model.train()
+    for _ in range(1000):
+        hook(model, ())  # pyright: ignore[reportCallIssue]
+    assert outer(model) == pytest.approx(1 - 1000 / 200_000, abs=1e-7)
+
+
+def test_the_average_of_an_annealed_window_becomes_zero() -> None:
+    """Averaged alone it would shrink for ever, and the average could never be fused."""
+    model = FACTORIES["aether_small"](2, **WINDOW, anneal=1)
+    ema = ema_pytorch.EMA(model, beta=0.5, update_after_step=0, update_every=1, power=10)
+    ema.update()
+    train_step(model)
+    for _ in range(10):
+        ema.update()
+    assert isinstance(ema.ema_model, arch.AetherNet)
+    assert 0 < outer(ema.ema_model) < 0.01
+    with pytest.raises(ValueError, match="Anneal it to 0"):
+        arch.fuse(ema.ema_model)
+    for _ in range(20):
+        ema.update()
+    assert outer(ema.ema_model) == 0.0
+    arch.fuse(ema.ema_model)
+
+
+def test_anneal_0_crops_whatever_was_loaded() -> None:
+    model = FACTORIES["aether_small"](2, **WINDOW)
+    assert outer(model) == 1.0
+    cropped = FACTORIES["aether_small"](2, **WINDOW, anneal=0)
+    cropped.load_state_dict(model.state_dict())
+    model.anneal(0.0)  # pyright: ignore[reportCallIssue]
+    assert torch.equal(validate(cropped), validate(model))
+    assert outer(cropped) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("aether_small", RECIPE | {"anneal": 5}, "give deployed_kernel too"),
+        ("aether_tiny", {"anneal": 5}, "give deployed_kernel too"),
+        ("aether_small", WINDOW | {"anneal": -1}, "it must be a number"),
+        ("aether_small", WINDOW | {"anneal": 0, "qat": True}, "only one of them"),
+        ("aether_small", {"deploy": True, "qat": True}, "only one of them"),
+        ("aether_small", {"gate": "tanh"}, "allowed are"),
+        ("aether_small", {"scale": 5}, "scale is 5; allowed are"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FACTORIES[name](**options)
+
+
+@pytest.mark.parametrize(("name", "options"), [("aether_tiny", {}), ("aether_small", {}), ("aether_small", WINDOW)])
+def test_deploy_loads_fused_checkpoints(name: str, options: dict[str, Any]) -> None:
+    model = random_(FACTORIES[name](2, **options))
+    if "deployed_kernel" in options:
+        model.anneal(0.0)  # pyright: ignore[reportCallIssue]
+    deployed = FACTORIES[name](2, **options, deploy=True)
+    deployed.load_state_dict(arch.fuse(model).state_dict())
+    assert torch.allclose(validate(deployed), model.eval()(images()), atol=1e-5)
+    validate(deployed)
+    AveragedModel(deployed)
+
+
+def test_fused_init_loads_public_fused_checkpoints() -> None:
+    """Of the public layout's fused form: one depthwise kernel with a bias, everything else as in training."""
+    model = random_(FACTORIES["aether_small"](2))
+    state = {k: v for k, v in model.state_dict().items() if ".conv.lk_" not in k and ".conv.sk_" not in k}
+    for block in model.modules():
+        if isinstance(block, arch.ReparamLargeKernelConv):
+            name = next(n for n, m in model.named_modules() if m is block)
+            kernel, bias = block.kernel_and_bias()
+            state |= {f"{name}.fused_conv.weight": kernel.detach(), f"{name}.fused_conv.bias": bias.detach()}
+    fused = FACTORIES["aether_small"](2, fused_init=True)
+    fused.load_state_dict(state)
+    assert torch.allclose(validate(fused), model.eval()(images()), atol=1e-6)
+
+
+def test_qat_needs_a_start_checkpoint_and_float32(start: Path) -> None:
+    model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
+    with pytest.raises(RuntimeError, match="prepare_qat"):
+        model(images())
+    model.load_state_dict(arch.read_checkpoint(start))
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="set use_amp to false"):
+        model(images())
+    model(images()).mean().backward()
+    grads = [p.grad for n, p in model.named_parameters() if n.endswith("input_quantizer._amax")]
+    assert len(grads) > 40 and all(g is not None for g in grads)
+
+
+def test_prepared_checkpoint_is_the_calibrated_network(start: Path) -> None:
+    source = pipeline.read(start.parent / "float.safetensors")
+    crops = pictures.calibration(start.parent / "images", 2, 3)
+    expected = pipeline.quantized_model(source, crops)(images())
+    model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
+    model.load_state_dict(arch.read_checkpoint(start))
+    assert torch.equal(validate(model), expected)
+    assert torch.equal(load_quantized(model.state_dict())(images()), expected)
+    assert (expected - source.fused(images())).abs().max() > 0, "the network must be quantised"
+
+
+def test_prepare_refuses(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="exists; give another name"):
+        prepare_qat.prepare(start.parent / "float.safetensors", start)
+    with pytest.raises(ExportError, match="holds ranges already"):
+        prepare_qat.prepare(start, tmp_path / "again.pth")
+    open_window = FACTORIES["aether_small"](2, **WINDOW)
+    arch.write_checkpoint(open_window.state_dict(), tmp_path / "open.pth")
+    with pytest.raises(ExportError, match="Anneal it to 0"):
+        prepare_qat.prepare(tmp_path / "open.pth", tmp_path / "start.pth")
+    assert prepare_qat.main([str(tmp_path / "missing.pth"), str(tmp_path / "start.pth")]) == 1
+    assert not (tmp_path / "start.pth").exists()
+
+
+class Registry(dict[str, Any]):
+    """What launch.register needs of BasicSR's Registry."""
+
+    def register(self, factory: Any) -> None:
+        assert factory.__name__ not in self
+        self[factory.__name__] = factory
+
+
+def test_registering_twice_does_no_harm_and_a_stranger_is_reported() -> None:
+    registry = Registry()
+    launch.register(registry, factories())
+    first = dict(registry)
+    launch.register(registry, factories())
+    assert dict(registry) == first and set(first) == set(NAMES)
+
+    def aether_small() -> None: ...
+
+    with pytest.raises(launch.RegistrationError, match="already has another network called aether_small"):
+        launch.register(Registry(aether_small=aether_small), factories())
