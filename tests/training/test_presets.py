@@ -1,0 +1,79 @@
+"""The released files: their int8 is that of the checkpoint which was trained, and says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import arch
+import presets
+from export import pictures
+from export.metrics import psnr_y
+from export.quantize import quant_convs
+from export.ranges import load_quantized
+from export.runtimes import BACKENDS, load
+
+NAMES = presets.names()
+
+
+def files(name: str) -> dict[str, Any]:
+    return presets.load(name)["files"]
+
+
+def read(name: str, kind: str) -> bytes:
+    return (presets.DIR / name / files(name)[kind]["file"]).read_bytes()
+
+
+def trained(name: str) -> torch.nn.Module:
+    """The fake-quantised network of the preset's quantisation-aware checkpoint."""
+    return load_quantized(arch.read_checkpoint(presets.DIR / name / files(name)["qat"]["file"])).eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_is_the_one_the_preset_describes(name: str) -> None:
+    for kind, entry in files(name).items():
+        data = read(name, kind)
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (entry["sha256"], entry["bytes"]), kind
+    model = arch.load(presets.DIR / name / files(name)["notfused"]["file"])
+    fused = arch.load(presets.DIR / name / files(name)["fused"]["file"])
+    image = torch.rand(1, 3, 24, 20)
+    with torch.inference_mode():
+        assert (model(image) - fused(image)).abs().max() <= 1e-4
+    assert model.receptive_radius == presets.load(name)["receptive_radius"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scales_are_those_learnt_in_training(name: str) -> None:
+    proto = onnx.load_from_string(read(name, "int8"))
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    convs = dict(quant_convs(trained(name)))
+    assert convs
+    steps = {t for n in proto.graph.node if n.op_type == "QuantizeLinear" for t in (n.input[1],)}
+    expected = {np.float32(c.input_quantizer.scale.detach().numpy()) for c in convs.values()}
+    assert {np.float32(tensors[t]) for t in steps} == expected
+    for conv_name, conv in convs.items():
+        scale = conv.weight_quantizer.scale.detach().numpy().ravel()
+        parts = [v for k, v in sorted(tensors.items()) if k.startswith(f"{conv_name}.weight_scale")]
+        assert parts and np.array_equal(np.sort(np.concatenate([p.ravel() for p in parts])), np.sort(scale)), conv_name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_int8_files_are_as_good_as_the_trained_network(name: str) -> None:
+    """Y-PSNR against ground truth within 0.02 dB of the fake-quantised network in torch, on both runtimes."""
+    scale = presets.load(name)["scale"]
+    pairs = [(lr[:, :, :96, :96], hr[: 96 * scale, : 96 * scale]) for lr, hr in pictures.evaluation(scale, 3)[:6]]
+
+    def quality(run: Any) -> float:
+        return float(np.mean([psnr_y(pictures.to_image(run(lr)), hr, scale) for lr, hr in pairs]))
+
+    model = trained(name)
+    with torch.inference_mode():
+        expected = quality(lambda lr: model(lr).numpy())
+    for backend in BACKENDS:
+        run = load(read(name, "int8"), backend)
+        assert abs(quality(lambda lr, run=run: run(lr.contiguous().numpy())) - expected) <= 0.02, backend
