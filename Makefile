@@ -14,7 +14,7 @@ demo: $(VENV)/.runtime
 
 # Two processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin.
 test: $(VENV)/.dev
-	$(BIN)/pytest tests/arch tests/export tests/training
+	$(BIN)/pytest tests/arch tests/export tests/training tests/trainers
 	$(BIN)/pytest tests/vsaether tests/cli
 
 lint: $(VENV)/.dev
@@ -36,6 +36,7 @@ $(VENV)/.runtime: $(SOURCES) | $(BIN)/pip
 
 $(VENV)/.dev: $(SOURCES) | $(BIN)/pip
 	$(BIN)/pip install --quiet ".[dev]"
+	$(BIN)/pip install --quiet --no-deps neosr==0.1.0 # a trainer, to train in; it would pin an old numpy
 	@touch $@ $(VENV)/.runtime
 
 clean:
