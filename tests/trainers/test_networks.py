@@ -36,7 +36,7 @@ def random_(model: nn.Module) -> nn.Module:
 
 
 def images() -> Tensor:
-    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def train_step(model: nn.Module) -> None:
@@ -113,7 +113,7 @@ def test_unknown_options_are_refused(name: str, wrong: str) -> None:
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["aether_tiny", "aether_small"])
 def test_scale(name: str, scale: int) -> None:
-    assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 16 * scale, 16 * scale)
+    assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 8 * scale, 8 * scale)
 
 
 def test_scale_from_the_host() -> None:
