@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import spandrel
 import torch
 from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ModelLoader
 from torch import Tensor, nn
@@ -93,8 +94,8 @@ def known() -> list[ArchSupport]:
 
 
 def test_there_are_as_many_as_known() -> None:
-    """42 and 10; a later release with more must be looked at, and gets its test without being named here."""
-    assert len(known()) >= 52
+    """50 in spandrel 0.4.1, 52 in 0.4.2, and any later one gets its test without being named here."""
+    assert len(known()) >= (50 if spandrel.__version__ == "0.4.1" else 52)
 
 
 @pytest.mark.parametrize("name", [support.architecture.id for support in known()])
