@@ -14,8 +14,9 @@ demo: $(VENV)/.runtime
 
 # Two processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin.
 test: $(VENV)/.dev
-	$(BIN)/pytest tests/arch tests/export tests/training tests/trainers
+	$(BIN)/pytest tests/arch tests/spandrel tests/export tests/training tests/trainers
 	$(BIN)/pytest tests/vsaether tests/cli
+	$(BIN)/pytest tests/vsjetpack
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
