@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
 demo: $(VENV)/.runtime
 	$(BIN)/vsaether demo --output demo
 
-# Two processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin.
+# Three processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin, and
+# vsjetpack's settings are its own affair.
 test: $(VENV)/.dev
 	$(BIN)/pytest tests/arch tests/spandrel tests/export tests/training tests/trainers
 	$(BIN)/pytest tests/vsaether tests/cli
