@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,13 @@ def test_other_models_are_not_ours() -> None:
     for state in ({}, {"conv_first.weight": torch.zeros(8, 3, 3, 3), "conv_last.weight": torch.zeros(3, 8, 3, 3)}):
         with pytest.raises(UnsupportedModelError):
             ModelLoader().load_from_state_dict(state)
+
+
+def test_files_that_spandrel_refuses_can_be_rewritten(tmp_path: Path) -> None:
+    """The public code saves torch.__version__, a class of its own, beside the weights; spandrel reads no classes."""
+    model = arch.AetherNet(3, 8, (1,))
+    torch.save({"params": model.state_dict(), "version": torch.__version__}, tmp_path / "public.pth")
+    with pytest.raises(pickle.UnpicklingError, match="forbidden"):
+        ModelLoader().load_from_file(tmp_path / "public.pth")
+    arch.write_checkpoint(arch.read_checkpoint(tmp_path / "public.pth"), tmp_path / "public.safetensors")
+    assert same(ModelLoader().load_from_file(tmp_path / "public.safetensors").model, model)
