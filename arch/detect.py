@@ -54,6 +54,10 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
     else:
         raise CheckpointError("not an AetherNet checkpoint: it has neither layers.*, stages.* nor blocks.* keys.")
     _check_complete(state, config)
+    for key, value in state.items():
+        # A pickle of a few bytes can name a view of any size, and copying that would fill memory.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(f"{key} claims {value.numel():,} numbers, more than the file holds.")
     return config
 
 

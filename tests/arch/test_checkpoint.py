@@ -205,6 +205,15 @@ def test_hostile_safetensors_headers(content: bytes, tmp_path: Path) -> None:
         arch.read_checkpoint(path)
 
 
+def test_views_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        weights = arch.AetherNet(3, 20_000, (1,)).state_dict()  # 16 GB
+    torch.save({key: torch.zeros(1).expand(value.shape) for key, value in weights.items()}, tmp_path / "a.pth")
+    assert (tmp_path / "a.pth").stat().st_size < 100_000
+    with pytest.raises(arch.CheckpointError, match=r"claims .* numbers, more than the file holds"):
+        arch.load(tmp_path / "a.pth")
+
+
 def test_missing_foreign_and_too_large_files(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(arch.CheckpointError, match="there is no such file"):
         arch.read_checkpoint(tmp_path / "none.pth")
