@@ -1,0 +1,164 @@
+"""What people see of the models, made from measured files: README's table, the cards' crops, OpenModelDB's entries.
+
+    python -m benchmarks.report
+
+Quality comes from presets/*/preset.json (python -m benchmarks.quality --presets), speed from docs/speed.json
+(python -m benchmarks.speed); nothing is measured here. Writes the table between README's markers,
+docs/images/<preset>.png, and presets/<preset>/openmodeldb.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+import arch
+import presets
+from benchmarks.quality import network
+from export.errors import ExportError
+from export.metrics import imresize, modcrop, psnr_y, to_uint8
+from export.pictures import BUNDLED
+from export.verify import write
+
+README = Path("README.md")
+DOCS = Path("docs")
+BEGIN, END = "<!-- figures: python -m benchmarks.report -->\n", "<!-- end of figures -->"
+CROPS = {  # bundled picture: left, top, width and height of the detail, in HR pixels
+    "photo_taipei_city.webp": (48, 64, 128, 96),
+    "art_clipart_10.webp": (48, 64, 128, 96),
+    "text_ui_20.webp": (32, 32, 128, 96),
+}
+ZOOM = 3
+
+
+def main() -> int:
+    """Write everything; returns the exit code."""
+    speed = json.loads((DOCS / "speed.json").read_text())
+    measured = {name: presets.load(name) for name in presets.names()}
+    try:
+        write(readme(README.read_text(), table(measured, speed)).encode(), README)
+    except ExportError as error:
+        print(f"benchmarks.report: {error}", file=sys.stderr)
+        return 1
+    (DOCS / "images").mkdir(exist_ok=True)
+    for name, preset in measured.items():
+        compare(name, preset["scale"]).save(DOCS / "images" / f"{name}.png", optimize=True)
+        entry = json.dumps(open_model_db(preset), indent=4, ensure_ascii=False)
+        write(entry.encode() + b"\n", presets.DIR / name / "openmodeldb.json")
+    return 0
+
+
+def readme(text: str, figures: str) -> str:
+    """README with `figures` between its markers; ExportError where they are missing."""
+    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
+    if not re.search(pattern, text, re.DOTALL):
+        raise ExportError(f"{README} lacks the lines {BEGIN.strip()} and {END}, between which the table goes.")
+    return re.sub(pattern, lambda _: BEGIN + figures + END, text, flags=re.DOTALL)
+
+
+def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
+    """Engines with Y-PSNR/SSIM on the benchmarks of all of them, and milliseconds a frame beside the peers."""
+    engines = {f"{n}_{p}": figures for n, preset in measured.items() for p, figures in preset["measured"].items()}
+    times = {name: t["median_ms"] for name, t in speed["networks"].items()}
+    folders = [f for f in next(iter(engines.values())) if all(f in figures for figures in engines.values())]
+    lines = [
+        f"| engine | {' | '.join(folders)} | ms a frame |",
+        "|---" * (len(folders) + 2) + "|",
+    ]
+    for name in sorted({*engines, *times}, key=lambda n: (n not in engines, times.get(n, 0.0))):
+        cells = [
+            f"{engines[name][f]['psnr']:.2f} / {engines[name][f]['ssim']:.4f}" if name in engines else ""
+            for f in folders
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} | {f'{times[name]:.0f}' if name in times else ''} |")
+    machine = speed["machine"]
+    lines += [
+        "",
+        f"Y-PSNR in dB / SSIM, 2x. Time: the network alone on OpenVINO, {speed['size']} input, {machine['cores']} "
+        f"cores of an {machine['cpu']}, int8 with {machine['int8 instructions']}. The last rows are peers, whose "
+        "weights were random.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def compare(name: str, scale: int) -> Image.Image:
+    """Details of bundled pictures, enlarged: bicubic, fp32, int8, original; Y-PSNR of the whole picture below."""
+    runs = {"bicubic": None, **{p: network(f"{name}_{p}")[0] for p in ("fp32", "int8")}}
+    rows = []
+    for file, (left, top, width, height) in CROPS.items():
+        hr = modcrop(np.asarray(Image.open(BUNDLED / file).convert("RGB")), scale)
+        lr = imresize(hr, 1 / scale)
+        cells = []
+        for label, run in {**runs, "original": None}.items():
+            if label == "original":
+                picture = hr
+            elif run is None:
+                picture = imresize(lr, scale)
+            else:
+                x = np.ascontiguousarray(np.asarray(lr, np.float32).transpose(2, 0, 1)[None] / np.float32(255))
+                picture = to_uint8(run(x)[0].transpose(1, 2, 0).clip(0, 1) * 255.0)
+            detail = np.ascontiguousarray(picture[top : top + height, left : left + width]).astype(np.uint8)
+            cell = Image.fromarray(detail).resize(
+                (detail.shape[1] * ZOOM, detail.shape[0] * ZOOM), Image.Resampling.NEAREST
+            )
+            text = label if label == "original" else f"{label}  {psnr_y(to_uint8(picture), hr, scale):.2f} dB"
+            cells.append(captioned(cell, text))
+        rows.append(np.concatenate(cells, axis=1))
+    return Image.fromarray(np.concatenate(rows))
+
+
+def captioned(picture: Image.Image, text: str) -> np.ndarray:
+    """The picture with a line of text below it."""
+    sheet = Image.new("RGB", (picture.width, picture.height + 18), "white")
+    sheet.paste(picture)
+    ImageDraw.Draw(sheet).text((4, picture.height + 3), text, fill="black")
+    return np.asarray(sheet)
+
+
+def open_model_db(preset: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a model in OpenModelDB's format (github.com/OpenModelDB/open-model-database, data/models)."""
+    training, files = preset["training"], preset["files"]
+    stage = training["config"]["float"]
+    config = arch.inspect(arch.read_checkpoint(presets.DIR / preset["name"] / files["notfused"]["file"]))
+    blocks = config.depth if isinstance(config, arch.AetherTinyConfig) else sum(config.depths)
+    kinds = {"notfused": "pytorch", "fused": "pytorch", "fp32": "onnx", "fp16": "onnx", "int8": "onnx"}
+    return {
+        "name": f"AetherNet {preset['name']}",
+        "author": "aethernet",
+        "license": preset["licence"],
+        "tags": ["general-upscaler"],
+        "description": f"AetherNet `{preset['variant']}`, {preset['scale']}x, for clean sources; status: "
+        f"{preset['status']}. The int8 file holds ranges learnt in quantisation-aware training.",
+        "date": training["date"],
+        "architecture": "aethernet",
+        "size": [f"{config.embed_dim}nf", f"{blocks}nb"],
+        "scale": preset["scale"],
+        "inputChannels": config.in_chans,
+        "outputChannels": config.out_chans,
+        "resources": [
+            {
+                "platform": platform,
+                "type": Path(files[kind]["file"]).suffix[1:],
+                "size": files[kind]["bytes"],
+                "sha256": files[kind]["sha256"],
+                "urls": [],
+            }
+            for kind, platform in kinds.items()
+            if kind in files
+        ],
+        "trainingIterations": training["iterations"]["float"]["steps"],
+        "trainingBatchSize": stage["batch"],
+        "trainingHRSize": stage["patch"] * preset["scale"],
+        "dataset": training["data"],
+        "images": [],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
