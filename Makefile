@@ -16,6 +16,7 @@ demo: $(VENV)/.runtime
 # vsjetpack's settings are its own affair.
 test: $(VENV)/.dev
 	$(BIN)/pytest tests/arch tests/spandrel tests/export tests/training tests/trainers
+	$(BIN)/pytest tests/chainner
 	$(BIN)/pytest tests/vsaether tests/cli
 	$(BIN)/pytest tests/vsjetpack
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +20,7 @@ from ._upscale import Run
 
 # What quantisation-aware training learnt stays with the network that was loaded: descriptors have no place for it.
 _STATES: WeakKeyDictionary[nn.Module, Mapping[str, Tensor]] = WeakKeyDictionary()
-_BYTES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+_VALUES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # alive at once, per input pixel
 
 LIVE = 4  # largest layers' outputs that are alive at once
 PROBE = 32  # side of the image on which layers are measured
@@ -90,20 +89,12 @@ def fitting_pixels(model: ImageModelDescriptor, settings: PyTorchSettings) -> fl
 
 
 def _bytes_per_pixel(model: ImageModelDescriptor) -> int:
-    """Bytes that activations take per input pixel, from the largest output of any layer."""
-    if model.model not in _BYTES:
-        sizes: list[int] = []
-        hooks = [
-            layer.register_forward_hook(lambda _, __, out: sizes.append(out.numel() * out.element_size()))
-            for layer in model.model.modules()
-            if not list(layer.children())
-        ]
-        try:
-            with torch.inference_mode():
-                probe = torch.zeros(1, model.input_channels, PROBE, PROBE, device=model.device, dtype=model.dtype)
-                cast(Any, model.model)(probe)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        _BYTES[model.model] = LIVE * max(sizes) // PROBE**2
-    return _BYTES[model.model]
+    """Bytes that activations take per input pixel, from the largest output of any layer of the fused network."""
+    if model.model not in _VALUES:
+        fused, sizes = arch.fuse(network(model)), [0]
+        for layer in fused.modules():
+            layer.register_forward_hook(lambda _, __, out: sizes.append(out.numel()))
+        with torch.inference_mode():
+            fused(torch.zeros(1, model.input_channels, PROBE, PROBE))
+        _VALUES[model.model] = LIVE * max(sizes) // PROBE**2
+    return _VALUES[model.model] * model.dtype.itemsize

@@ -1,0 +1,5 @@
+"""Double of chaiNNer's logger."""
+
+import logging
+
+logger = logging.getLogger("chainner")

@@ -1,0 +1,269 @@
+"""The nodes, run as chaiNNer runs them: values through their inputs, results through their outputs.
+
+With CHAINNER_REAL=1 and chaiNNer's Python, the same tests run in chaiNNer's own api instead of the double.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from api import Aborted, registry
+from calls import Context, call, nodes
+from PIL import Image
+from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader
+
+import arch
+import chainner_nodes.nodes
+import presets
+from chainner_nodes.nodes import _engines, _models, _upscale
+from export import runtimes
+
+TINY = next((presets.DIR / "tiny_2x").glob("*_notfused.safetensors"))
+QAT = next((presets.DIR / "tiny_2x").glob("*_qat.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageModelDescriptor:
+    return call("load_model", "tiny_2x")[0]
+
+
+@pytest.fixture
+def bgr() -> np.ndarray:
+    """A picture in which red, green and blue are far apart."""
+    height, width = 60, 76
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    img = np.stack([x / width * 0.3, y / height * 0.6, 0.7 + 0.3 * np.sin(x / 5) * np.cos(y / 7)], 2)
+    img.setflags(write=False)  # as chaiNNer's images are
+    return img
+
+
+def direct(model: ImageModelDescriptor, bgr: np.ndarray) -> np.ndarray:
+    """The descriptor's own result for a BGR image, in BGR."""
+    batch = torch.from_numpy(bgr[:, :, ::-1].transpose(2, 0, 1).copy())[None]
+    return model(batch)[0].numpy().transpose(1, 2, 0)[:, :, ::-1]
+
+
+def test_package_is_registered_with_the_settings_of_chainners_pytorch_nodes() -> None:
+    assert len(nodes()) == len(chainner_nodes.nodes.__all__) == 6
+    packages = {p.id: p for p in registry.packages.values()}
+    assert packages["aethernet"].settings == packages["chaiNNer_pytorch"].settings != []
+    assert [c.name for c in packages["aethernet"].categories] == ["AetherNet"]
+    assert not list(Path(packages["aethernet"].where).parent.rglob("*.py"))  # chaiNNer would import them by itself
+    assert "AetherNet" in [a.architecture.id for a in MAIN_REGISTRY]
+
+
+def test_upscale_keeps_the_order_of_colours(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    result = call("upscale_image", bgr, model)
+    np.testing.assert_allclose(result, direct(model, bgr), atol=1e-6)
+    assert np.abs(result - direct(model, bgr[:, :, ::-1])[:, :, ::-1]).max() > 1e-3  # the order matters to the network
+
+
+def test_batches_are_rgb_and_come_back(bgr: np.ndarray) -> None:
+    bgra = np.dstack((bgr, bgr[:, :, 0] / 2))
+    for img, order in ((bgr, [2, 1, 0]), (bgra, [2, 1, 0, 3]), (bgr[:, :, 0], [0])):
+        batch = _upscale.to_batch(img)
+        np.testing.assert_array_equal(batch[0], np.atleast_3d(img).transpose(2, 0, 1)[order])
+        np.testing.assert_array_equal(_upscale.from_batch(batch), np.atleast_3d(img))
+
+
+def test_gray_stays_gray(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    gray = bgr[:, :, 2]
+    result = call("upscale_image", gray, model)
+    expected = direct(model, np.dstack([gray] * 3)) @ np.array([0.114, 0.587, 0.299], np.float32)
+    assert result.shape == (120, 152)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("separate", [0, 1])
+def test_alpha_is_kept(model: ImageModelDescriptor, bgr: np.ndarray, separate: int) -> None:
+    opaque = np.dstack((bgr, np.full(bgr.shape[:2], 0.5, np.float32)))
+    result = call("upscale_image", opaque, model, 0, 256, separate)
+    np.testing.assert_allclose(result[:, :, :3], direct(model, bgr), atol=1e-6)
+    np.testing.assert_array_equal(result[:, :, 3], 0.5)
+    ramp = np.linspace(0, 1, bgr.shape[1], dtype=np.float32)
+    faded = np.dstack((bgr, np.broadcast_to(ramp, bgr.shape[:2])))
+    result = call("upscale_image", faded, model, 0, 256, separate)
+    assert result.shape == (120, 152, 4)
+    np.testing.assert_allclose(result[10:-10, 1:-1:2, 3].mean(0), ramp[: 152 // 2][:-1] + 0.0045, atol=0.03)
+
+
+def test_tiles_equal_the_whole_and_tell_their_progress(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    context = Context()
+    tiled = call("upscale_image", bgr, model, -3, 24, context=context)
+    np.testing.assert_allclose(tiled, call("upscale_image", bgr, model, -1), atol=1e-6)
+    assert context.told == sorted(context.told) and context.told[-1] == 1 and len(context.told) == 3 * 4
+    # tiles without the pixels that they depend on do differ
+    run = _models.runner(model, _settings())
+    seams = _upscale.upscale(bgr, run, channels=3, radius=0, tiler=_tiler(24), separate_alpha=False, progress=None)
+    assert np.abs(seams - tiled).max() > 1e-3
+
+
+def _settings() -> Any:
+    from chainner_nodes.nodes._package import get_settings
+
+    return get_settings(Context())
+
+
+def _tiler(size: int) -> Any:
+    from nodes.impl.upscale.tiler import MaxTileSize
+
+    return MaxTileSize(size)
+
+
+def test_abort_stops_between_tiles(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    context = Context()
+    context.abort = True
+    with pytest.raises(Aborted):
+        call("upscale_image", bgr, model, context=context)
+
+
+def test_lack_of_memory_makes_smaller_tiles(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    run, sizes = _models.runner(model, _settings()), []
+
+    def small(batch: np.ndarray) -> np.ndarray:
+        sizes.append(batch.shape[2])
+        if batch.shape[2] > 50:
+            raise RuntimeError("CUDA out of memory")
+        return run(batch)
+
+    result = _upscale.upscale(bgr, small, channels=3, radius=12, tiler=_tiler(100), separate_alpha=False, progress=None)
+    np.testing.assert_allclose(result, direct(model, bgr), atol=1e-6)
+    assert sizes[0] == 60 and sizes[-1] <= 50
+
+
+def test_automatic_tiles_follow_the_memory(model: ImageModelDescriptor) -> None:
+    few, many = (_models.fitting_pixels(model, _limited(n)) for n in (1, 2))
+    assert 0 < few < many
+    released = onnx.load(str(next((presets.DIR / "tiny_2x").glob("*_fp32.onnx"))))
+    measured = int({p.key: p.value for p in released.metadata_props}["aether_bytes_per_pixel"])
+    assert measured <= 0.8 * 2**30 / few < 6 * measured  # unfused layers are wider
+
+
+def _limited(gibibytes: int) -> Any:
+    from chainner_nodes.nodes._package import PyTorchSettings
+
+    return PyTorchSettings(use_cpu=True, use_fp16=False, gpu_index=0, budget_limit=gibibytes)
+
+
+@pytest.mark.parametrize("runtime", ["ov", "ort"])
+@pytest.mark.parametrize("engine", ["tiny_2x_int8", "tiny_2x_fp32"])
+def test_engine_node_runs_the_released_file(bgr: np.ndarray, engine: str, runtime: str) -> None:
+    context = Context()
+    result = call("upscale_with_onnx_engine", bgr, engine, None, runtime, context=context)
+    preset, _, precision = engine.rpartition("_")
+    data = (presets.DIR / preset / presets.load(preset)["files"][precision]["file"]).read_bytes()
+    batch = bgr[:, :, ::-1].transpose(2, 0, 1)[None].copy()
+    expected = runtimes.load(data, runtime)(batch)[0].transpose(1, 2, 0)[:, :, ::-1]
+    np.testing.assert_allclose(result, expected.clip(0, 1), atol=1e-6)
+    assert len(_engines._RUNS) == 1
+    for clean in context.cleanups:
+        clean()
+    assert len(_engines._RUNS) == 0
+
+
+def test_engine_node_takes_only_engines_of_ours(bgr: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="No model is connected"):
+        call("upscale_with_onnx_engine", bgr, "connected", None)
+    released = onnx.load(str(next((presets.DIR / "tiny_2x").glob("*_fp32.onnx"))))
+    del released.metadata_props[:]
+    foreign = _engines.generic(released.SerializeToString())
+    with pytest.raises(ValueError, match="no AetherNet engine"):
+        call("upscale_with_onnx_engine", bgr, "connected", foreign)
+
+
+def test_video_node_computes_repeated_frames_once(bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, calls = runtimes.load, []
+
+    def counted(*arguments: Any) -> Any:
+        run = load(*arguments)
+        return lambda x: (calls.append(x), run(x))[1]
+
+    monkeypatch.setattr(runtimes, "load", counted)
+    context = Context()
+    frames = [bgr, bgr.copy(), np.roll(bgr, 4, 1), bgr]
+    results = [call("upscale_video_frame", f, "tiny_2x_int8", context=context) for f in frames]
+    assert len(calls) == 3
+    for frame, result in zip(frames, results, strict=True):
+        np.testing.assert_array_equal(result, call("upscale_with_onnx_engine", frame, "tiny_2x_int8"))
+    for clean in context.cleanups:
+        clean()
+    with pytest.raises(ValueError, match=r"supports|channels"):
+        call("upscale_video_frame", bgr[:, :, 0], "tiny_2x_int8")
+
+
+def test_fused_model_gives_the_same_images(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    fused = call("fuse_model", model)
+    config: Any = fused.model.config
+    assert config.fused == "full" and "fused" in fused.tags and "fused" not in model.tags
+    np.testing.assert_allclose(call("upscale_image", bgr, fused), call("upscale_image", bgr, model), atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, tmp_path: Path, precision: str) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray((bgr[:, :, ::-1] * 255).astype(np.uint8)).save(images / "one.png")
+    context = Context()
+    values = (model, precision, images, tmp_path / "engines")
+    engine, name = call("export_to_onnx", *values, context=context)
+    path = tmp_path / "engines" / f"aether_tiny_2x_{precision}.onnx"
+    assert name == path.stem and path.read_bytes() == engine.bytes and context.told[-1] == 1
+    result = call("upscale_with_onnx_engine", bgr, "connected", engine)
+    assert -10 * np.log10(np.mean((result - direct(model, bgr)) ** 2)) > {"fp32": 80, "fp16": 60, "int8": 30}[precision]
+    with pytest.raises(ValueError, match="exists already"):
+        call("export_to_onnx", *values)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_export_keeps_learnt_ranges_or_says_that_they_are_lost(tmp_path: Path) -> None:
+    trained, name = call("load_model", "file", QAT)
+    assert name == QAT.stem
+    engine, _ = call("export_to_onnx", trained, "int8", None, tmp_path)
+    released = next((presets.DIR / "tiny_2x").glob("*_int8.onnx"))
+    assert _scales(engine.bytes) == _scales(released.read_bytes())
+    built_in = ModelLoader(torch.device("cpu")).load_from_file(QAT)
+    with pytest.raises(ValueError, match="ranges were lost"):
+        call("export_to_onnx", built_in, "int8", None, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def _scales(data: bytes) -> list[float]:
+    graph = onnx.load_model_from_string(data).graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    return sorted(float(tensors[n.input[1]]) for n in graph.node if n.op_type == "QuantizeLinear")
+
+
+def test_load_refuses_what_is_no_aethernet(tmp_path: Path, model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="No file was given"):
+        call("load_model", "file", None)
+    shapes = {"body.0.weight": (8, 3, 3, 3), "body.2.weight": (8, 8, 3, 3), "body.4.weight": (12, 8, 3, 3)}
+    other = {name: torch.zeros(shape) for name, shape in shapes.items()} | {"body.1.weight": torch.zeros(8)}
+    other |= {f"body.{i}.bias": torch.zeros(n) for i, n in ((0, 8), (2, 8), (4, 12))} | {
+        "body.3.weight": torch.zeros(8)
+    }
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(arch.CheckpointError, match="not an AetherNet"):
+        call("load_model", "file", tmp_path / "other.pth")
+    compact = ModelLoader(torch.device("cpu")).load_from_file(tmp_path / "other.pth")
+    for name, values in (
+        ("upscale_image", (bgr, compact)),
+        ("fuse_model", (compact,)),
+        ("export_to_onnx", (compact, "fp32", None, tmp_path)),
+    ):
+        with pytest.raises(ValueError, match="AetherNet models only"):
+            call(name, *values)
+
+
+def test_load_refuses_a_damaged_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tiny_2x").mkdir()
+    (tmp_path / "tiny_2x" / TINY.name).write_bytes(TINY.read_bytes()[:-1] + b"x")
+    facts = presets.load("tiny_2x")
+    monkeypatch.setattr(presets, "load", lambda name: facts)
+    monkeypatch.setattr(presets, "DIR", tmp_path)
+    with pytest.raises(ValueError, match="missing or damaged"):
+        call("load_model", "tiny_2x")
