@@ -19,6 +19,7 @@ from PIL import Image
 
 from export.metrics import imresize, to_uint8
 from export.pictures import BUNDLED
+from training.prepare_qat import prepare
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -176,6 +177,20 @@ def neosr_run(neosr_root: Path, run: RunPython, shorten: Callable[..., Path]) ->
 
 
 @pytest.fixture(scope="session")
+def neosr_qat_run(neosr_run: Run, run: RunPython, shorten: Callable[..., Path], data: Path) -> Run:
+    """small_2x_qat.toml from the checkpoint of `neosr_run`: three steps, and three more after resuming."""
+    root = neosr_run.root
+    prepare(neosr_run.checkpoint, root / "aether_small_2x_start.pth", data / "val" / "hr")
+    start = (HERE / "run_trainer.py", "neosr", "--root", root, "-opt", root / "qat.toml")
+    for steps, more in ((3, ()), (6, ("--auto_resume",))):
+        changes = {"train.scheduler.T_max": 6, "logger.total_iter": steps}
+        shorten("neosr/configs/small_2x_qat.toml", root / "qat.toml", changes)
+        output = run(*start, *more, cwd=root)
+    experiment = root / "experiments" / "aether_small_2x_qat"
+    return Run(root, experiment, experiment / "models" / "net_g_6.pth", output)
+
+
+@pytest.fixture(scope="session")
 def neosr_wheel_run(
     tmp_path_factory: pytest.TempPathFactory, data: Path, run: RunPython, shorten: Callable[..., Path]
 ) -> Run:
@@ -205,3 +220,16 @@ def trainner_run(trainner_root: Path, run: RunPython, shorten: Callable[..., Pat
     output = run(HERE / "run_trainer.py", "trainner_redux", "--root", trainner_root, "-opt", config, cwd=trainner_root)
     experiment = trainner_root / "experiments" / "2x_aether_small_l1"
     return Run(trainner_root, experiment, experiment / "models" / "net_g_ema_6.safetensors", output)
+
+
+@pytest.fixture(scope="session")
+def trainner_qat_run(trainner_run: Run, run: RunPython, shorten: Callable[..., Path], data: Path) -> Run:
+    """small_2x_qat.yml from the checkpoint of `trainner_run`: three steps, and three more after resuming."""
+    root = trainner_run.root
+    prepare(trainner_run.checkpoint, root / "aether_small_2x_start.safetensors", data / "val" / "hr")
+    start = (HERE / "run_trainer.py", "trainner_redux", "--root", root, "-opt", root / "qat.yml")
+    for steps, more in ((3, ()), (6, ("--auto_resume",))):
+        shorten("trainner_redux/configs/small_2x_qat.yml", root / "qat.yml", {"train.total_iter": steps})
+        output = run(*start, *more, cwd=root)
+    experiment = root / "experiments" / "2x_aether_small_qat"
+    return Run(root, experiment, experiment / "models" / "net_g_ema_6.safetensors", output)

@@ -21,7 +21,8 @@ def main() -> int:
     how, *argv = sys.argv[1:]
     fake_cuda.install()
     script = Path(how)
-    root = script.parent if script.suffix else Path(argv[argv.index("--root") + 1])
+    given = argv[argv.index("--root") + 1] if "--root" in argv else "."
+    root = (script.parent if script.suffix else Path(given)).resolve()
     if (root / "traiNNer").is_dir():
         # It insists on distributions under certain names (opencv-python, not the headless one) before it starts.
         sys.path.insert(0, str(root))

@@ -13,12 +13,20 @@ import torch
 from PIL import Image
 
 import arch
-from export import quantize
 from export.fuse import fuse_file
 from export.ranges import load_quantized
-from training.prepare_qat import prepare
 
 HERE = Path(__file__).parent
+
+
+# One step of aether_tiny at a scale that is not the networks' default, so that it must come from the configuration.
+ONCE_AT_1X = {
+    "scale": 1,
+    "datasets.train.dataroot_lq": "datasets/train/hr",
+    "datasets.val.dataroot_lq": "datasets/val/hr",
+    "logger.total_iter": 1,
+    "network_g": {"type": "aether_tiny"},
+}
 
 
 def outer(path: Path) -> float:
@@ -41,6 +49,17 @@ def test_wheel_trains_validates_saves_and_resumes(neosr_wheel_run: Any) -> None:
     assert (model.config.variant, model.config.scale, model.config.deployed_kernel) == ("aether_small", 2, 5)
     assert outer(neosr_wheel_run.checkpoint) == 0.0
     assert len(list((neosr_wheel_run.experiment / "visualization").rglob("*_6.png"))) == 2
+
+
+def test_wheel_gives_the_scale(
+    neosr_wheel_run: Any, run: Callable[..., str], shorten: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "datasets").symlink_to(neosr_wheel_run.root / "datasets")
+    changes = ONCE_AT_1X | {"use_amp": False, "bfloat16": False}
+    config = shorten("neosr/configs/small_2x_l1.toml", tmp_path / "tiny.toml", changes)
+    run(HERE / "wheel_session.py", tmp_path, "-opt", config, cwd=tmp_path)
+    model = arch.load(tmp_path / "experiments" / "aether_small_2x_l1" / "models" / "net_g_1.pth")
+    assert isinstance(model, arch.AetherTiny) and model.config.scale == 1
 
 
 def test_trains_validates_and_saves(neosr_run: Any) -> None:
@@ -67,25 +86,20 @@ def test_resumes(neosr_run: Any, run: Callable[..., str], shorten: Callable[...,
 
 def test_medium(neosr_root: Path, run: Callable[..., str], shorten: Callable[..., Path]) -> None:
     changes = {"logger.total_iter": 2, "logger.save_checkpoint_freq": 2, "val.val_freq": 9, "train.scheduler.T_max": 2}
-    config = shorten("neosr/configs/medium_2x_l1.toml", neosr_root / "medium.toml", changes)
-    run(HERE / "run_trainer.py", "neosr", "--root", neosr_root, "-opt", config, cwd=neosr_root)
+    shorten("neosr/configs/medium_2x_l1.toml", neosr_root / "medium.toml", changes)
+    run(HERE / "run_trainer.py", "neosr", "-opt", "medium.toml", cwd=neosr_root)
     model = arch.load(neosr_root / "experiments" / "aether_medium_2x_l1" / "models" / "net_g_2.pth")
     assert isinstance(model, arch.AetherNet) and model.config.variant == "aether_medium"
 
 
-def test_qat(neosr_run: Any, run: Callable[..., str], shorten: Callable[..., Path], data: Path) -> None:
-    start = neosr_run.root / "aether_small_2x_start.pth"
-    prepare(neosr_run.checkpoint, start, data / "val" / "hr")
-    config = shorten("neosr/configs/small_2x_qat.toml", neosr_run.root / "qat.toml", {"train.scheduler.T_max": 6})
-    run(HERE / "run_trainer.py", "neosr", "--root", neosr_run.root, "-opt", config, cwd=neosr_run.root)
-    trained = arch.read_checkpoint(neosr_run.root / "experiments" / "aether_small_2x_qat" / "models" / "net_g_6.pth")
-    before = arch.read_checkpoint(start)
+def test_qat_learns_ranges_and_resumes(neosr_qat_run: Any) -> None:
+    assert "Resuming training from epoch" in neosr_qat_run.output and "Traceback" not in neosr_qat_run.output
+    trained = arch.read_checkpoint(neosr_qat_run.checkpoint)
+    before = arch.read_checkpoint(neosr_qat_run.root / "aether_small_2x_start.pth")
     assert trained.keys() == before.keys()
     learnt = [k for k in before if k.endswith("input_quantizer._amax") and not torch.equal(before[k], trained[k])]
     assert len(learnt) > 40, "the ranges were not learnt"
-    assert len(list(quantize.quant_convs(load_quantized(trained)))) == len(
-        list(quantize.quant_convs(load_quantized(before)))
-    )
+    load_quantized(trained)
 
 
 def test_test_script_and_fused_checkpoints(
@@ -114,11 +128,11 @@ def test_copied_file(neosr_root: Path, run: Callable[..., str], shorten: Callabl
     shutil.copy(neosr_root / "train.py", tmp_path)
     shutil.copy(HERE.parents[1] / "training" / "neosr" / "aether_arch.py", tmp_path / "neosr" / "archs")
     (tmp_path / "datasets").symlink_to(neosr_root / "datasets")
-    changes = {"logger.total_iter": 1, "logger.save_checkpoint_freq": 1, "network_g": {"type": "aether_tiny"}}
+    changes = ONCE_AT_1X | {"logger.save_checkpoint_freq": 1}
     config = shorten("neosr/configs/small_2x_l1.toml", tmp_path / "tiny.toml", changes)
     run(HERE / "run_trainer.py", tmp_path / "train.py", "-opt", config, cwd=tmp_path)
     model = arch.load(tmp_path / "experiments" / "aether_small_2x_l1" / "models" / "net_g_1.pth")
-    assert isinstance(model, arch.AetherTiny) and model.config.scale == 2
+    assert isinstance(model, arch.AetherTiny) and model.config.scale == 1
 
 
 def test_wrong_folder(run: Callable[..., str], tmp_path: Path) -> None:

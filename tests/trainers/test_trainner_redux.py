@@ -16,7 +16,6 @@ from PIL import Image
 import arch
 from export.fuse import fuse_file
 from export.ranges import load_quantized
-from training.prepare_qat import prepare
 
 HERE = Path(__file__).parent
 
@@ -71,16 +70,10 @@ def test_medium_in_bfloat16(trainner_root: Path, run: Callable[..., str], shorte
     assert isinstance(model, arch.AetherNet) and model.config.variant == "aether_medium"
 
 
-def test_qat(trainner_run: Any, run: Callable[..., str], shorten: Callable[..., Path], data: Path) -> None:
-    start = trainner_run.root / "aether_small_2x_start.safetensors"
-    prepare(trainner_run.checkpoint, start, data / "val" / "hr")
-    config = shorten("trainner_redux/configs/small_2x_qat.yml", trainner_run.root / "qat.yml", {})
-    output = run(
-        HERE / "run_trainer.py", "trainner_redux", "--root", trainner_run.root, "-opt", config, cwd=trainner_run.root
-    )
-    assert "Traceback" not in output
-    models = trainner_run.root / "experiments" / "2x_aether_small_qat" / "models"
-    trained, before = arch.read_checkpoint(models / "net_g_ema_6.safetensors"), arch.read_checkpoint(start)
+def test_qat_learns_ranges_and_resumes(trainner_qat_run: Any) -> None:
+    assert "Resuming training from epoch" in trainner_qat_run.output and "Traceback" not in trainner_qat_run.output
+    trained = arch.read_checkpoint(trainner_qat_run.checkpoint)
+    before = arch.read_checkpoint(trainner_qat_run.root / "aether_small_2x_start.safetensors")
     assert trained.keys() == before.keys()
     learnt = [k for k in before if k.endswith("input_quantizer._amax") and not torch.equal(before[k], trained[k])]
     assert len(learnt) > 40, "the ranges were not learnt"
@@ -130,11 +123,18 @@ def test_copied_file(
     (tmp_path / "scripts").symlink_to(trainner_root / "scripts")
     (tmp_path / "datasets").symlink_to(trainner_root / "datasets")
     shutil.copy(HERE.parents[1] / "training" / "trainner_redux" / "aether_arch.py", tmp_path / "traiNNer" / "archs")
-    changes = {"train.total_iter": 1, "logger.save_checkpoint_freq": 1, "network_g": {"type": "aether_tiny"}}
+    changes = {
+        "scale": 1,  # not the networks' default, so that it must come from here
+        "datasets.train.dataroot_lq": "datasets/train/hr",
+        "datasets.val.dataroot_lq": "datasets/val/hr",
+        "train.total_iter": 1,
+        "logger.save_checkpoint_freq": 1,
+        "network_g": {"type": "aether_tiny"},
+    }
     config = shorten("trainner_redux/configs/small_2x_l1.yml", tmp_path / "tiny.yml", changes)
     run(HERE / "run_trainer.py", tmp_path / "train.py", "-opt", config, cwd=tmp_path)
     model = arch.load(tmp_path / "experiments" / "2x_aether_small_l1" / "models" / "net_g_ema_1.safetensors")
-    assert isinstance(model, arch.AetherTiny) and model.config.scale == 2
+    assert isinstance(model, arch.AetherTiny) and model.config.scale == 1
 
 
 def test_wrong_folder(run: Callable[..., str], tmp_path: Path) -> None:
