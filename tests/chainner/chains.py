@@ -14,10 +14,20 @@ MIGRATION = 45  # of the chaiNNer that the examples were made for
 def read(path: Path) -> Json:
     """The content of a chain whose checksum is right; chaiNNer calls others tampered with."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    text = json.dumps(raw["content"], separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(_as_javascript(raw["content"]), separators=(",", ":"), ensure_ascii=False)
     assert raw["checksum"] == hashlib.md5(text.encode()).hexdigest(), path
     assert raw["migration"] == MIGRATION and raw["version"], path
     return raw["content"]
+
+
+def _as_javascript(value: Any) -> Any:
+    """The value with its keys in the order in which JavaScript writes them again: numbers first, rising."""
+    if isinstance(value, list):
+        return [_as_javascript(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    numbers = sorted((k for k in value if k.isdecimal()), key=int)
+    return {k: _as_javascript(value[k]) for k in [*numbers, *(k for k in value if not k.isdecimal())]}
 
 
 def find(content: Json, schema: str) -> Json:
