@@ -219,7 +219,7 @@ def test_psnr_chain_tells_the_true_figures(backend: Backend, tmp_path: Path) -> 
     original = picture(_first(), (192, 160))
     backend.run(example("compare_psnr.chn", load=save(tmp_path / "photo.png", original)))
     (found,) = [p for p in tmp_path.glob("*.png") if p.stem != "photo"]
-    match = re.fullmatch(r"photo - AetherNet ([\d.]+) dB, bicubic ([\d.]+) dB", found.stem)
+    match = re.fullmatch(r"photo - AetherNet (\d+\.\d{1,2}) dB, bicubic (\d+\.\d{1,2}) dB", found.stem)
     assert match, found.name
     parts = np.split(read16(found), 3, axis=1)  # upscaled, bicubic, original
     luma = [p @ np.array([0.299, 0.587, 0.114]) for p in parts]
