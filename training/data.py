@@ -6,12 +6,20 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from training.degrade import Video
+
+Pair = tuple[Tensor, NDArray[np.uint8]]  # LR (1, 3, h, w) in [0, 1] and HR (H, W, 3)
+
+VALIDATION_CROP = 256  # HR pixels
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -86,25 +94,35 @@ def cubic_matrix(size: int, scale: int) -> Tensor:
 class Batches:
     """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
 
-    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p), LR rounded to 8 bit as the
-    benchmarks' images are. Crops are drawn in proportion to image area, then flipped and transposed at random.
-    A share `flat` of them is one constant colour: a flat picture must stay flat, and no photo teaches that.
+    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or by bicubic
+    downscaling and rounded to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area, then
+    flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must stay flat,
+    and no photo teaches that.
     """
 
     def __init__(
-        self, images: list[np.ndarray], scale: int, patch: int, batch: int, *, seed: int, flat: float, device: str
+        self,
+        images: list[np.ndarray],
+        scale: int,
+        patch: int,
+        batch: int,
+        *,
+        seed: int,
+        flat: float,
+        device: str,
+        video: Video | None = None,
     ) -> None:
         self.images = [torch.from_numpy(i).to(device) for i in images]
         area = np.array([i.shape[0] * i.shape[1] for i in images], dtype=np.float64)
         self.share = area / area.sum()
         self.scale, self.patch, self.size, self.seed, self.flat = scale, patch, batch, seed, flat
-        self.device = device
+        self.device, self.video = device, video
         self.shrink = cubic_matrix(patch * scale, scale).to(device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step, on the device."""
         rng = np.random.default_rng((self.seed, step))
-        side = self.patch * self.scale
+        side = self.video.side if self.video else self.patch * self.scale
         crops = []
         for index in rng.choice(len(self.images), size=self.size, p=self.share):
             image = self.images[index]
@@ -124,6 +142,28 @@ class Batches:
                 crop = colour.expand(side, side, 3)
             crops.append(crop)
         hr = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255)
-        lr = self.shrink @ hr @ self.shrink.T
-        lr = lr.mul_(255).round_().clamp_(0, 255).div_(255)
+        if self.video:
+            lr, hr = self.video(hr, rng)
+        else:
+            lr = self.shrink @ hr @ self.shrink.T
+            lr = lr.mul_(255).round_().clamp_(0, 255).div_(255)
         return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
+
+
+def validation_set(root: Path, scale: int, video: type[Video] | None = None, most: int = 16) -> list[Pair]:
+    """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
+    degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
+    crop = degrade.side if degrade else VALIDATION_CROP
+    images, _ = read_images(root, crop)
+    pairs: list[Pair] = []
+    shrink = cubic_matrix(crop, scale)
+    for number, image in enumerate(images[:: max(1, len(images) // most)][:most]):
+        y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
+        hr = image[y : y + crop, x : x + crop]
+        t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()
+        if degrade:
+            lr, target = degrade(t[None] / 255, np.random.default_rng(number))
+            pairs.append((lr, target[0].mul(255).round().byte().permute(1, 2, 0).numpy()))
+        else:
+            pairs.append(((shrink @ t @ shrink.T).round().clamp(0, 255).div(255)[None], hr))
+    return pairs

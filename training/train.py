@@ -21,20 +21,18 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import arch
 from export import quantize
 from export.metrics import psnr_y
-from training.data import Batches, DataError, cubic_matrix, read_images
+from training.data import Batches, DataError, Pair, read_images, validation_set
+from training.degrade import Video
 
-VALIDATION_CROP = 256  # HR pixels
-Pair = tuple[Tensor, NDArray[np.uint8]]  # LR (1, 3, h, w) in [0, 1] and HR (H, W, 3)
+DEGRADATIONS = {"bicubic": None, "video": Video}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Stage:
     save_every: int = 500
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
+    degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
 
 
 def main() -> int:
@@ -90,9 +89,13 @@ def read_stage(path: Path, config: dict[str, Any], name: str) -> Stage:
     """The schedule of a stage; TrainingError for unknown or missing entries."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get(name, {}).items()}
     try:
-        return Stage(**values)
+        stage = Stage(**values)
     except TypeError as error:
         raise TrainingError(f"{path}: section [{name}]: {error}.") from None
+    if stage.degradation not in DEGRADATIONS:
+        allowed = ", ".join(DEGRADATIONS)
+        raise TrainingError(f"{path}: section [{name}]: degradation is {stage.degradation!r}; allowed are {allowed}.")
+    return stage
 
 
 def build_model(config: dict[str, Any], stage: Stage, out: Path, *, qat: bool) -> nn.Module:
@@ -115,12 +118,15 @@ def train(args: argparse.Namespace) -> None:
     model = build_model(config, stage, args.out, qat=qat).to(device)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     scale: int = config["model"]["scale"]
-    images, skipped = read_images(args.data, stage.patch * scale)
+    degrade = DEGRADATIONS[stage.degradation]
+    video = degrade(scale, stage.patch, device) if degrade else None
+    images, skipped = read_images(args.data, video.side if video else stage.patch * scale)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
     print(f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped", flush=True)
-    data = Batches(images, scale, stage.patch, stage.batch, seed=stage.seed, flat=stage.flat, device=device)
-    pairs = validation_set(args.val, scale) if args.val else []
+    options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "device": device, "video": video}
+    data = Batches(images, scale, stage.patch, stage.batch, **options)
+    pairs = validation_set(args.val, scale, degrade) if args.val else []
     teacher = arch.fuse(arch.load(args.out / "notfused.safetensors")).to(device) if qat else None
 
     if qat:
@@ -199,20 +205,6 @@ def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
             ema[key].lerp_(value, 1 - decay)
         else:
             ema[key].copy_(value)
-
-
-def validation_set(root: Path, scale: int, most: int = 16) -> list[Pair]:
-    """(LR tensor, HR uint8) pairs of centre crops."""
-    crop = VALIDATION_CROP
-    images, _ = read_images(root, crop)
-    pairs = []
-    shrink = cubic_matrix(crop, scale)
-    for image in images[:: max(1, len(images) // most)][:most]:
-        y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
-        hr = image[y : y + crop, x : x + crop]
-        t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()
-        pairs.append(((shrink @ t @ shrink.T).round().clamp(0, 255).div(255)[None], hr))
-    return pairs
 
 
 @torch.no_grad()

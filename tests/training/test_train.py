@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,54 +16,7 @@ from export.quantize import quantize
 from training import train
 from training.data import Batches, DataError, cubic_matrix, read_images
 
-CONFIG = """
-variant = "aether_tiny"
-[model]
-scale = 2
-embed_dim = 8
-depth = 3
-[float]
-steps = 6
-lr = 1e-3
-batch = 2
-patch = 16
-warmup = 2
-save_every = 2
-[qat]
-steps = 4
-lr = 1e-4
-batch = 2
-patch = 16
-warmup = 1
-save_every = 2
-freeze_ranges = 0.5
-calibration_batches = 2
-"""
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        coarse = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((70, 60), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
-    config = tmp_path / "toy.toml"
-    config.write_text(CONFIG)
-
-    def call(out: str, *extra: str) -> int:
-        argv = ["train", str(config), "--data", str(images), "--val", str(images), "--out", str(tmp_path / out)]
-        monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *extra])
-        monkeypatch.setattr(train, "VALIDATION_CROP", 32)
-        return train.main()
-
-    return call
+from .conftest import Run, toy
 
 
 def test_lr_is_made_as_the_benchmarks_make_it() -> None:
@@ -84,6 +37,17 @@ def test_a_batch_depends_on_seed_and_step_alone(images: Path) -> None:
     assert hr.shape == (4, 3, 32, 32)
 
 
+def test_batches_stay_what_they_were() -> None:
+    """A run under way, or the resuming of an old one, sees the batches that it would have seen."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((60, 70), (45, 90))]
+    digest = hashlib.sha256()
+    batches = Batches(images, 2, 16, 4, seed=5, flat=0.2, device="cpu")
+    for tensor in (t for step in range(20) for t in batches.batch(step)):
+        digest.update(tensor.mul(255).round().byte().contiguous().numpy().tobytes())
+    assert digest.hexdigest() == "3ea1d9315def5e9c96504012b35a0ec09aa5e4192a8595dee8277f631c336956"
+
+
 def test_flat_crops_are_flat(images: Path) -> None:
     pixels, _ = read_images(images, 32)
     lr, hr = Batches(pixels, 2, 16, 4, seed=0, flat=1.0, device="cpu").batch(0)
@@ -91,7 +55,7 @@ def test_flat_crops_are_flat(images: Path) -> None:
     assert float((lr - lr[:, :, :1, :1]).abs().max()) == 0.0
 
 
-def test_killed_and_resumed_equals_uninterrupted(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_killed_and_resumed_equals_uninterrupted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("whole") == 0
     save, saves = train.save_state, []
 
@@ -114,7 +78,7 @@ def test_killed_and_resumed_equals_uninterrupted(run, tmp_path: Path, monkeypatc
     assert not torch.equal(whole["conv_last.conv.weight"], fresh["conv_last.conv.weight"])
 
 
-def test_the_learnt_ranges_are_kept_and_resumed(run, tmp_path: Path) -> None:  # noqa: ANN001
+def test_the_learnt_ranges_are_kept_and_resumed(run: Run, tmp_path: Path) -> None:
     assert run("net") == 0
     assert run("net", "--stage", "qat") == 0
     state = arch.read_checkpoint(tmp_path / "net" / "qat.safetensors")
@@ -135,17 +99,18 @@ def test_the_learnt_ranges_are_kept_and_resumed(run, tmp_path: Path) -> None:  #
     assert all(torch.equal(state[k], again[k]) for k in state)
 
 
-def test_another_models_state_is_not_overwritten(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+def test_another_models_state_is_not_overwritten(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("net") == 0
     before = (tmp_path / "net" / "notfused.safetensors").read_bytes()
-    (tmp_path / "toy.toml").write_text(CONFIG.replace("embed_dim = 8", "embed_dim = 16"))
-    assert run("net") == 1
+    other = toy()
+    other["model"]["embed_dim"] = 16
+    assert run("net", config=other) == 1
     assert "another model" in capsys.readouterr().err
     assert (tmp_path / "net" / "notfused.safetensors").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
-    run,  # noqa: ANN001
+    run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -157,7 +122,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert not (tmp_path / "net" / "notfused.safetensors").exists()
 
 
-def test_broken_and_small_images_are_skipped_with_a_word(run, images: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+def test_broken_and_small_images_are_skipped_with_a_word(
+    run: Run, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (images / "broken.png").write_bytes(b"not an image")
     Image.new("RGB", (8, 8)).save(images / "small.png")
     assert run("net") == 0
@@ -169,12 +136,13 @@ def test_broken_and_small_images_are_skipped_with_a_word(run, images: Path, caps
 
 
 def test_no_images_and_bad_configurations_are_refused(
-    run,  # noqa: ANN001
+    run: Run,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_images(tmp_path / "nowhere", 32)
-    (tmp_path / "toy.toml").write_text(CONFIG.replace("lr = 1e-3", "learning_rate = 1e-3"))
-    assert run("net") == 1
+    config = toy()
+    config["float"]["learning_rate"] = config["float"].pop("lr")
+    assert run("net", config=config) == 1
     assert "learning_rate" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Fixtures of the training tests: pictures, and the training script on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import data, train
+
+Run = Callable[..., int]
+
+
+def toml(config: dict[str, Any]) -> str:
+    """A training configuration as TOML; of the values it holds, JSON's notation is TOML's."""
+    plain = [f"{k} = {json.dumps(v)}" for k, v in config.items() if not isinstance(v, dict)]
+    for name, section in config.items():
+        if isinstance(section, dict):
+            plain += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in section.items())]
+    return "\n".join(plain)
+
+
+def toy() -> dict[str, Any]:
+    """The configuration of a network of three layers, trained for six steps."""
+    stage: dict[str, Any] = {"batch": 2, "patch": 16, "save_every": 2}
+    return {
+        "variant": "aether_tiny",
+        "model": {"scale": 2, "embed_dim": 8, "depth": 3},
+        "float": {"steps": 6, "lr": 1e-3, "warmup": 2, **stage},
+        "qat": {"steps": 4, "lr": 1e-4, "warmup": 1, "freeze_ranges": 0.5, "calibration_batches": 2, **stage},
+    }
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of three smooth pictures of 90x80 pixels."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        coarse = rng.integers(0, 256, (16, 18, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((90, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run(out, *options, config=toy()) -> exit code of training.train, which writes to tmp_path / out."""
+
+    def call(out: str, *options: str, config: dict[str, Any] | None = None) -> int:
+        path = tmp_path / "toy.toml"
+        path.write_text(toml(config or toy()))
+        argv = ["train", str(path), "--data", str(images), "--val", str(images), "--out", str(tmp_path / out)]
+        monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *options])
+        monkeypatch.setattr(data, "VALIDATION_CROP", 32)
+        return train.main()
+
+    return call

@@ -1,0 +1,204 @@
+"""Video degradation: resizing, colour and compression against other implementations, and as a function of the seed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+import arch
+from training import train
+from training.data import Batches, cubic_matrix, read_images
+from training.degrade import CONTEXT, GROUP, Video, _apart, _side_by_side, compress, resize_matrix
+
+from .conftest import Run, toy
+
+av = pytest.importorskip("av")
+Frames = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    return Video(2, 16, "cpu")
+
+
+def pictures(n: int, side: int) -> Tensor:
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (n, side // 4, side // 4, 3), dtype=np.uint8)
+    fine = [np.asarray(Image.fromarray(c).resize((side, side), Image.Resampling.BICUBIC)) for c in coarse]
+    return torch.from_numpy(np.stack(fine)).permute(0, 3, 1, 2).float() / 255
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    return -10 * torch.log10((a - b).square().mean((1, 2, 3)))
+
+
+def test_resizing_is_that_of_pillow_and_of_the_benchmarks() -> None:
+    row = np.random.default_rng(0).random(96).astype(np.float32)
+    for scale in (2, 3, 4):
+        inner = slice(3, -3)
+        ours = resize_matrix(96, 96 // scale, "bicubic")
+        assert torch.allclose(ours[inner], cubic_matrix(96, scale)[inner], atol=1e-6)
+        for kernel, theirs in (("area", Image.Resampling.BOX), ("lanczos", Image.Resampling.LANCZOS)):
+            wanted = Image.fromarray(row[None]).resize((96 // scale, 1), theirs)
+            small = resize_matrix(96, 96 // scale, kernel).numpy() @ row
+            assert np.abs(small - np.asarray(wanted)[0])[inner].max() < 1e-5, kernel
+        moved = resize_matrix(96, 96 // scale, "lanczos", scale)
+        assert torch.allclose(moved[5:-5] @ torch.from_numpy(row), torch.from_numpy(small)[6:-4], atol=1e-6)
+    with pytest.raises(ValueError, match="allowed are area"):
+        resize_matrix(8, 4, "cubic")
+
+
+VAPOURSYNTH = """
+import sys
+import numpy as np
+import vapoursynth as vs
+folder, matrix = sys.argv[1:]
+image = np.load(f"{folder}/image.npy")
+def fill(n, f):
+    f = f.copy()
+    for i in range(3):
+        np.copyto(np.asarray(f[i]), image[i])
+    return f
+clip = vs.core.std.BlankClip(format=vs.RGB24, width=image.shape[2], height=image.shape[1], length=1)
+clip = clip.std.ModifyFrame(clip, fill)
+yuv = clip.resize.Bicubic(format=vs.YUV420P8, matrix_s=matrix, filter_param_a=0, filter_param_b=0.5)
+rgb = yuv.resize.Bicubic(format=vs.RGBS, matrix_in_s=matrix, filter_param_a=0, filter_param_b=0.5)
+np.save(f"{folder}/yuv.npy", np.concatenate([np.asarray(p).ravel() for p in yuv.get_frame(0)]))
+np.save(f"{folder}/rgb.npy", np.stack([np.asarray(p) for p in rgb.get_frame(0)]))
+"""
+
+
+@pytest.mark.parametrize(("matrix", "name"), [(0, "709"), (1, "170m")])
+def test_colour_is_that_of_vapoursynth(video: Video, tmp_path: Path, matrix: int, name: str) -> None:
+    image = pictures(1, video.cell)
+    np.save(tmp_path / "image.npy", (image[0] * 255).round().byte().numpy())
+    # in a process of its own: VapourSynth's plugins and openvino's Python package cannot share one
+    subprocess.run([sys.executable, "-c", VAPOURSYNTH, str(tmp_path), name], check=True)
+    yuv, rgb = np.load(tmp_path / "yuv.npy"), torch.from_numpy(np.load(tmp_path / "rgb.npy"))
+    to_yuv = video._to_yuv[matrix][None]
+    cell, luma = video.cell, video.cell**2
+    ours = video._to_planes(image, to_yuv).ravel()
+    assert np.array_equal(ours[:luma], yuv[:luma])
+    chroma, wanted = (p[luma:].reshape(2, cell // 2, cell // 2)[:, 2:-2, 2:-2] for p in (ours, yuv))
+    assert np.array_equal(chroma, wanted)
+    back = video._to_rgb(yuv.reshape(1, -1, cell), to_yuv)[0]
+    assert torch.allclose(back[:, 4:-4, 4:-4], rgb.clamp(0, 1)[:, 4:-4, 4:-4], atol=1e-5)
+
+
+def test_a_mosaic_comes_apart_as_it_was(video: Video) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (3, video.cell * 3 // 2, video.cell), dtype=np.uint8)
+    assert np.array_equal(_apart(_side_by_side(planes), 3), planes)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_compression(video: Video, codec: str) -> None:
+    """The last frame comes back, worse at a higher CRF, and it is predicted from those before it."""
+    if codec not in video.codecs:
+        pytest.skip(f"this PyAV has no {codec}")
+    one, two = (_side_by_side(video._to_planes(pictures(4, video.cell).roll(i, 0), video._to_yuv[:1])) for i in (0, 1))
+
+    def error(result: Frames) -> float:
+        return float(np.square(result.astype(float) - one).mean())
+
+    fine, coarse, after = (
+        compress(frames, codec, "fast", crf, av) for frames, crf in (([one], 8), ([one], 30), ([one, two, one], 30))
+    )
+    assert error(fine) < 3 < error(coarse)
+    assert error(after) < error(two)
+    assert not np.array_equal(after, coarse)
+    again = compress([one, two, one], codec, "fast", 30, av)
+    assert np.array_equal(after, again)
+
+
+def test_lr_lies_on_hr(video: Video) -> None:
+    """LR is the degraded HR and not its neighbourhood: closest to HR's bicubic reduction at no offset."""
+    lr, hr = video(pictures(16, video.side), np.random.default_rng(1))
+    assert lr.shape == (16, 3, 16, 16)
+    assert hr.shape == (16, 3, 32, 32)
+    assert 0 <= float(lr.min()) <= float(lr.max()) <= 1
+    shrink = cubic_matrix(32, 2)
+    plain = shrink @ hr @ shrink.T
+    right = psnr(lr, plain)
+    assert (right > 15).all() and float(right.max()) < 45
+    for axis in (2, 3):
+        for offset in (-1, 1):
+            assert (right > psnr(lr.roll(offset, axis), plain)).all()
+
+
+def test_neighbours_in_the_mosaic_do_not_leak(video: Video) -> None:
+    """A crop beside others than before differs by less than compression itself changes it."""
+    planes = video._to_planes(pictures(4, video.cell), video._to_yuv[:1])
+    inner = slice(CONTEXT, video.cell - CONTEXT)
+    for codec in video.codecs:
+        alone = _apart(compress([_side_by_side(planes[[1, 1, 1, 1]])] * 3, codec, "fast", 24, av), 4)[1]
+        beside = _apart(compress([_side_by_side(planes)] * 3, codec, "fast", 24, av), 4)[1]
+        difference, damage = (
+            float(np.abs(p[inner, inner].astype(float) - beside[inner, inner]).mean()) for p in (alone, planes[1])
+        )
+        assert difference < damage, codec
+
+
+def test_batches_depend_on_seed_and_step_alone(images: Path) -> None:
+    pixels, _ = read_images(images, 64)
+
+    def batches(seed: int, flat: float = 0.0) -> Batches:
+        return Batches(pixels, 2, 16, 2 * GROUP, seed=seed, flat=flat, device="cpu", video=Video(2, 16, "cpu"))
+
+    first, again = batches(0), batches(0)
+    again.batch(3)
+    assert all(torch.equal(a, b) for a, b in zip(first.batch(7), again.batch(7), strict=True))
+    assert not torch.equal(first.batch(7)[0], first.batch(8)[0])
+    assert not torch.equal(first.batch(7)[0], batches(1).batch(7)[0])
+    lr, hr = batches(0, flat=1.0).batch(0)
+    assert float((hr - hr[:, :, :1, :1]).abs().max()) == 0.0
+    assert float((lr - hr[:, :, ::2, ::2]).abs().max()) < 4 / 255  # 8-bit limited-range YCbCr
+
+
+def test_killed_and_resumed_equals_uninterrupted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = toy()
+    config["float"]["degradation"] = "video"
+    assert run("whole", config=config) == 0
+    save, saves = train.save_state, []
+
+    def killed(*args: object) -> None:
+        save(*args)  # type: ignore[arg-type]
+        saves.append(1)
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", config=config)
+    assert run("parts", config=config) == 0
+    assert run("plain") == 0
+    whole, parts, plain = (
+        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("whole", "parts", "plain")
+    )
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert not all(torch.equal(whole[k], plain[k]) for k in whole)
+    curves = [
+        (tmp_path / out / "curve_float.csv").read_text().splitlines()[-1].split(",")[2] for out in ("whole", "plain")
+    ]
+    assert curves[0] != curves[1]  # validation pairs are degraded too
+
+
+def test_without_pyav_training_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy()
+    config["float"]["degradation"] = "video"
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run("net", config=config) == 1
+    assert "pip install av" in capsys.readouterr().err
+    config["float"]["degradation"] = "jpeg"
+    assert run("net", config=config) == 1
+    assert "'jpeg'; allowed are bicubic, video" in capsys.readouterr().err
