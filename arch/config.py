@@ -103,8 +103,8 @@ class AetherTinyConfig:
     """
 
     variant: ClassVar[str] = "aether_tiny"
-    embed_dim: int = 32
-    depth: int = 12
+    embed_dim: int = 48
+    depth: int = 9
     expand: int = 2
     scale: int = 2
     in_chans: int = 3

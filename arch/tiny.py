@@ -14,17 +14,17 @@ from .network import repeat_channels
 class RepConv3x3(nn.Module):
     """Dense 3x3 convolution with linear training branches (Bhardwaj et al., SESR, 2022), merged in every pass.
 
-    kernel = conv + project(expand) + identity (where the channels match): `expand` is a 3x3 convolution to
+    kernel = conv + project(expand), + identity in the body: `expand` is a 3x3 convolution to
     `expand` times the channels and `project` a 1x1 back. Training costs one plain convolution plus a few
     thousand multiplications for the merge.
 
     Shapes: (N, in_chans, H, W) -> (N, out_chans, H, W), zero padding.
     """
 
-    def __init__(self, in_chans: int, out_chans: int, expand: int) -> None:
+    def __init__(self, in_chans: int, out_chans: int, expand: int, *, identity: bool = False) -> None:
         super().__init__()
         wide = expand * max(in_chans, out_chans)
-        self.identity = in_chans == out_chans
+        self.identity = identity
         self.conv = nn.Conv2d(in_chans, out_chans, 3, padding=1)
         self.expand = nn.Conv2d(in_chans, wide, 3, bias=False)
         self.project = nn.Conv2d(wide, out_chans, 1, bias=False)
@@ -76,11 +76,11 @@ class AetherTiny(Upscaler):
         c, out = config.embed_dim, config.in_chans * config.scale**2
         fused = config.fused == "full"
 
-        def conv(i: int, o: int) -> nn.Module:
-            return nn.Conv2d(i, o, 3, padding=1) if fused else RepConv3x3(i, o, config.expand)
+        def conv(i: int, o: int, *, identity: bool = False) -> nn.Module:
+            return nn.Conv2d(i, o, 3, padding=1) if fused else RepConv3x3(i, o, config.expand, identity=identity)
 
         self.conv_first = conv(config.in_chans, c)
-        self.blocks = nn.ModuleList(conv(c, c) for _ in range(config.depth - 2))
+        self.blocks = nn.ModuleList(conv(c, c, identity=True) for _ in range(config.depth - 2))
         self.conv_last = conv(c, out)
         if fused:
             self.register_buffer("floors", torch.zeros(config.depth - 1))

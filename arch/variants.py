@@ -9,7 +9,7 @@ from .tiny import AetherTiny
 
 
 def aether_tiny(
-    scale: int = 2, *, in_chans: int = 3, embed_dim: int = 32, depth: int = 12, expand: int = 2, border: int = 0
+    scale: int = 2, *, in_chans: int = 3, embed_dim: int = 48, depth: int = 9, expand: int = 2, border: int = 0
 ) -> AetherTiny:
     """The real-time variant, made for int8: dense 3x3 convolutions, ReLU, image residual (see AetherTiny)."""
     return AetherTiny(

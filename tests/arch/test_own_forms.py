@@ -101,12 +101,12 @@ def test_batch_norm_block_is_its_formula(gate: Any, randomise: Randomise) -> Non
 
 
 def test_training_convolution_of_tiny_is_its_three_branches() -> None:
-    for in_chans, out_chans in ((6, 6), (3, 6)):
-        module = RepConv3x3(in_chans, out_chans, expand=2)
+    for in_chans, out_chans, identity in ((6, 6, True), (6, 6, False), (3, 6, False)):
+        module = RepConv3x3(in_chans, out_chans, expand=2, identity=identity)
         x = torch.randn(2, in_chans, 7, 9)
         expected = module.conv(x)
         expected = expected + F.conv2d(F.conv2d(x, module.expand.weight, padding=1), module.project.weight)
-        if in_chans == out_chans:
+        if identity:
             expected = expected + x
         assert (module(x) - expected).abs().max() <= 1e-5
 
