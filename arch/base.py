@@ -14,8 +14,8 @@ class Upscaler(nn.Module):
 
     With `config.border`, the picture is continued by that many pixels (its edge repeated) and the result cropped.
     The convolutions' zero padding, which stands for a black or grey frame around the picture, is then that far away:
-    saturated colours would else be off by several code values at the picture's border. In training mode nothing is
-    added, since the border of a crop is no border of a picture.
+    saturated colours would else be off by several code values at the picture's border. Networks should be trained, or
+    at least fine-tuned, with it: what they learn of zeros around their crops is lost otherwise.
 
     The buffer `border`, a single integer, marks the option in a state dict.
     """
@@ -43,7 +43,7 @@ class Upscaler(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        border = 0 if self.training else self.config.border
+        border = self.config.border
         if not border:
             return self.upscale(image)
         cut = slice(border * self.scale, -border * self.scale)

@@ -117,7 +117,7 @@ class AetherNet(ImageTail):
     deployed_kernel: odd size <= lk_kernel that the annealed window leaves (see ReparamLargeKernelConv).
     image_residual: add the nearest-neighbour upscaled input.
     tail: "conv" (public) or "direct" (one convolution and PixelShuffle).
-    border: pixels by which pictures are continued at inference (see Upscaler).
+    border: pixels by which pictures are continued (see Upscaler).
 
     Raises ValueError for sizes or options outside of these.
     """
