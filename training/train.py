@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import json
 import math
-import os
-import shutil
 import sys
 import time
 import tomllib
@@ -23,16 +20,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import arch
 from export import quantize
+from export.equalise import equalise
 from export.metrics import psnr_y
 from training.data import Batches, DataError, Pair, read_images, validation_set
 from training.degrade import Video
+from training.resume import TrainingError, load_state, save_state
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
+VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
+OPTIMIZERS = ("adamw", "adan", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,11 @@ class Stage:
     saturate: bool = False  # qat: see export.quantize.quantize
     int8_skips: bool = False  # qat: round the residual stream too; faster by a tenth, for 0.04 dB
     save_every: int = 500
+    init: str = ""  # float: path of a checkpoint to start from
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
+    optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
 
 def main() -> int:
@@ -75,49 +77,65 @@ def main() -> int:
         torch.set_num_threads(args.threads)
     try:
         train(args)
-    except (DataError, TrainingError, arch.CheckpointError) as error:
+    except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-class TrainingError(RuntimeError):
-    """The run cannot go on; the message says why, and which state is still good."""
-
-
-def read_stage(path: Path, config: dict[str, Any], name: str) -> Stage:
-    """The schedule of a stage; TrainingError for unknown or missing entries."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.get(name, {}).items()}
+def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
+    """A configuration and the schedule of one stage; TrainingError where either is not as it should be."""
     try:
+        config = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} is not readable as a configuration ({error}).") from None
+    if config.get("variant") not in VARIANTS or "model" not in config or name not in config:
+        raise TrainingError(f"{path}: needed are variant (one of {', '.join(VARIANTS)}), [model] and [{name}].")
+    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config[name].items()}
         stage = Stage(**values)
     except TypeError as error:
         raise TrainingError(f"{path}: section [{name}]: {error}.") from None
-    if stage.degradation not in DEGRADATIONS:
-        allowed = ", ".join(DEGRADATIONS)
-        raise TrainingError(f"{path}: section [{name}]: degradation is {stage.degradation!r}; allowed are {allowed}.")
-    return stage
+    for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS)):
+        if (value := getattr(stage, key)) not in allowed:
+            raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {', '.join(allowed)}.")
+    return config, stage
 
 
-def build_model(config: dict[str, Any], stage: Stage, out: Path, *, qat: bool) -> nn.Module:
-    """A fresh network (float), or the fused and fake-quantised float result, ranges not yet set (qat)."""
-    if not qat:
-        torch.manual_seed(config.get("seed", 0))
-        return getattr(arch, config["variant"])(**config["model"])
-    fused = arch.fuse(arch.load(out / "notfused.safetensors"))
-    return quantize.quantize(fused, saturate=stage.saturate, residual=stage.int8_skips)
+def build_network(config: dict[str, Any], weights: Path | None) -> arch.AetherNet | arch.AetherTiny:
+    """The configuration's float network, fresh or with the weights of a checkpoint of the same configuration."""
+    torch.manual_seed(config.get("seed", 0))
+    try:
+        model = getattr(arch, config["variant"])(**config["model"])
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"section [model]: {error}.") from None
+    if weights:
+        given = arch.load(weights)
+        if (theirs := getattr(given, "config", None)) != model.config:
+            raise TrainingError(f"{weights} holds {theirs}; the configuration asks for {model.config}.")
+        model.load_state_dict(given.state_dict())
+    return model
+
+
+def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn.Module:
+    """The fused network equalised and fake-quantised, with ranges that are learnt with the weights."""
+    model = quantize.quantize(equalise(teacher, batches), saturate=stage.saturate, residual=stage.int8_skips)
+    quantize.calibrate(model, batches)
+    quantize.learn_ranges(model)
+    return model
 
 
 def train(args: argparse.Namespace) -> None:
     """Run or resume one stage until its steps or the time are used up."""
     started = time.monotonic()
-    config = tomllib.loads(args.config.read_text())
-    stage = read_stage(args.config, config, args.stage)
+    config, stage = read_config(args.config, args.stage)
     device, qat = args.device, args.stage == "qat"
-    args.out.mkdir(parents=True, exist_ok=True)
+    state = args.out / f"state_{args.stage}"
+    result = args.out / ("qat.safetensors" if qat else "notfused.safetensors")
+    start = args.out / "notfused.safetensors" if qat else Path(stage.init) if stage.init else None
+    network = build_network(config, start)
+    scale = network.scale
 
-    model = build_model(config, stage, args.out, qat=qat).to(device)
-    model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    scale: int = config["model"]["scale"]
     degrade = DEGRADATIONS[stage.degradation]
     video = degrade(scale, stage.patch, device) if degrade else None
     images, skipped = read_images(args.data, video.side if video else stage.patch * scale)
@@ -127,15 +145,20 @@ def train(args: argparse.Namespace) -> None:
     options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "device": device, "video": video}
     data = Batches(images, scale, stage.patch, stage.batch, **options)
     pairs = validation_set(args.val, scale, degrade) if args.val else []
-    teacher = arch.fuse(arch.load(args.out / "notfused.safetensors")).to(device) if qat else None
 
-    if qat:
+    model: nn.Module = network
+    teacher = arch.fuse(network).to(device) if qat else None
+    if teacher is not None:
         # steps that training never reaches: calibration sees other crops
-        quantize.calibrate(model, (data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)))
-        quantize.learn_ranges(model)
+        model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
+    model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = load_state(args.out / f"state_{args.stage}", config, args.stage, model, ema, optimizer)
+    optimizer = make_optimizer(model, stage)
+    args.out.mkdir(parents=True, exist_ok=True)
+    step = load_state(state, config, args.stage, model, ema, optimizer)
+    if step is None and result.exists():
+        raise TrainingError(f"{result} is there, but not the state that it came from; give another --out, or move it.")
+    step = step or 0
 
     clock, seen = time.monotonic(), 0
     losses: list[Tensor] = []
@@ -153,6 +176,7 @@ def train(args: argparse.Namespace) -> None:
 
         lr, hr = data.batch(step)
         model.train()
+        torch.manual_seed(stage.seed + step)  # drop path, the same after resuming
         # bf16 rounding is noise that the last, finest steps should not have
         half = not qat and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
@@ -175,16 +199,35 @@ def train(args: argparse.Namespace) -> None:
 
         if step % stage.save_every == 0 or step == stage.steps:
             mean = float(torch.stack(losses).mean())
-            save_state(args.out / f"state_{args.stage}", config, args.stage, step, model, ema, optimizer)
+            save_state(state, config, args.stage, step, model, ema, optimizer)
             psnr = validate(model, ema, pairs, device)
             seconds = (time.monotonic() - clock) / seen
             log(args.out / f"curve_{args.stage}.csv", step, mean, psnr, seconds)
             losses, clock, seen = [], time.monotonic(), 0
 
-    save_state(args.out / f"state_{args.stage}", config, args.stage, step, model, ema, optimizer)
-    name = "qat.safetensors" if qat else "notfused.safetensors"
-    arch.write_checkpoint(ema, args.out / name)
-    print(f"{args.out / name}: step {step} of {stage.steps}", flush=True)
+    save_state(state, config, args.stage, step, model, ema, optimizer)
+    arch.write_checkpoint(ema, result)
+    print(f"{result}: step {step} of {stage.steps}", flush=True)
+
+
+def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """The stage's optimizer, without weight decay; TrainingError where its package is missing."""
+    if stage.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    try:
+        import pytorch_optimizer
+    except ImportError:
+        raise TrainingError(
+            f"optimizer = {stage.optimizer!r} needs a package: pip install pytorch_optimizer."
+        ) from None
+    if stage.optimizer == "adan":
+        return pytorch_optimizer.Adan(model.parameters(), lr=stage.lr, betas=(0.98, 0.92, 0.99))
+    # Orthogonal updates are for matrices that mix channels; the rest goes to its AdamW. With the adjusted learning
+    # rate both make steps of the same size (Liu et al., Moonlight, 2025), so that one schedule serves both.
+    mixing = [p for p in model.parameters() if p.ndim > 1 and p.shape[1] > 1]
+    rest = [p for p in model.parameters() if not (p.ndim > 1 and p.shape[1] > 1)]
+    groups = [{"params": mixing, "use_muon": True, "use_adjusted_lr": True}, {"params": rest, "use_muon": False}]
+    return pytorch_optimizer.Muon(groups, lr=stage.lr, adamw_lr=stage.lr, adamw_betas=(0.9, 0.99))
 
 
 def distance(sr: Tensor, hr: Tensor, fft_weight: float) -> Tensor:
@@ -234,73 +277,6 @@ def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None
         if new:
             writer.writerow(["step", "loss", "psnr_y", "seconds_per_step"])
         writer.writerow([step, f"{loss:.6f}", f"{psnr:.4f}", f"{seconds:.4f}"])
-
-
-def save_state(
-    folder: Path,
-    config: dict[str, Any],
-    stage: str,
-    step: int,
-    model: nn.Module,
-    ema: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Write the whole state beside the old one, then swap: a kill at any moment leaves a complete state."""
-    new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    names = [name for name, _ in model.named_parameters()]
-    moments = [optimizer.state[p] for p in model.parameters()]
-    parts: dict[str, dict[str, Tensor]] = {"model": dict(model.state_dict()), "ema": ema}
-    for key in ("exp_avg", "exp_avg_sq"):
-        parts[key] = {n: m[key] for n, m in zip(names, moments, strict=True) if key in m}
-    for part, tensors in parts.items():
-        copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(copies, new / f"{part}.safetensors")
-    (new / "state.json").write_text(json.dumps({"step": step, "stage": stage, "config": config}, indent=1))
-    for path in [*new.iterdir(), new]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def load_state(
-    folder: Path,
-    config: dict[str, Any],
-    stage: str,
-    model: nn.Module,
-    ema: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Resume from `folder` where there is a state, and return its step; 0 where there is none.
-
-    Raises TrainingError where the state belongs to another model, rather than start from scratch over it.
-    """
-    if not folder.exists() and folder.with_suffix(".old").exists():
-        folder = folder.with_suffix(".old")  # killed between the two renames
-    if not folder.exists():
-        return 0
-    saved = json.loads((folder / "state.json").read_text())
-    if saved["config"].get("model") != config.get("model") or saved["config"]["variant"] != config["variant"]:
-        raise TrainingError(f"{folder} is the state of another model; give another --out, or its own config.")
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    for key, value in load_file(folder / "ema.safetensors").items():
-        ema[key].copy_(value)
-    moments = {key: load_file(folder / f"{key}.safetensors") for key in ("exp_avg", "exp_avg_sq")}
-    for name, parameter in model.named_parameters():
-        if name in moments["exp_avg"]:
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(saved["step"])),
-                "exp_avg": moments["exp_avg"][name].to(parameter),
-                "exp_avg_sq": moments["exp_avg_sq"][name].to(parameter),
-            }
-    print(f"resumed at step {saved['step']}", flush=True)
-    return int(saved["step"])
 
 
 if __name__ == "__main__":

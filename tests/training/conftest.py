@@ -27,13 +27,13 @@ def toml(config: dict[str, Any]) -> str:
 
 
 def toy() -> dict[str, Any]:
-    """The configuration of a network of three layers, trained for six steps."""
+    """The configuration of a network of three layers, trained for six steps in each stage."""
     stage: dict[str, Any] = {"batch": 2, "patch": 16, "save_every": 2}
     return {
         "variant": "aether_tiny",
         "model": {"scale": 2, "embed_dim": 8, "depth": 3},
         "float": {"steps": 6, "lr": 1e-3, "warmup": 2, **stage},
-        "qat": {"steps": 4, "lr": 1e-4, "warmup": 1, "freeze_ranges": 0.5, "calibration_batches": 2, **stage},
+        "qat": {"steps": 6, "lr": 1e-4, "warmup": 1, "freeze_ranges": 0.5, "calibration_batches": 2, **stage},
     }
 
 
@@ -60,5 +60,27 @@ def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *options])
         monkeypatch.setattr(data, "VALIDATION_CROP", 32)
         return train.main()
+
+    return call
+
+
+@pytest.fixture
+def kill(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """kill(out, *options, config=toy()): start a run that is killed right after it has saved its state twice."""
+
+    def call(out: str, *options: str, config: dict[str, Any] | None = None) -> int:
+        save, saves = train.save_state, []
+
+        def killed(*args: object) -> None:
+            save(*args)  # type: ignore[arg-type]
+            saves.append(1)
+            if len(saves) == 2:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "save_state", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run(out, *options, config=config)
+        return 0
 
     return call

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 import arch
-from training import train
 from training.data import Batches, cubic_matrix, read_images
 from training.degrade import CONTEXT, GROUP, Video, _apart, _side_by_side, compress, resize_matrix
 
@@ -162,22 +161,11 @@ def test_batches_depend_on_seed_and_step_alone(images: Path) -> None:
     assert float((lr - hr[:, :, ::2, ::2]).abs().max()) < 4 / 255  # 8-bit limited-range YCbCr
 
 
-def test_killed_and_resumed_equals_uninterrupted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_equals_uninterrupted(run: Run, kill: Run, tmp_path: Path) -> None:
     config = toy()
     config["float"]["degradation"] = "video"
     assert run("whole", config=config) == 0
-    save, saves = train.save_state, []
-
-    def killed(*args: object) -> None:
-        save(*args)  # type: ignore[arg-type]
-        saves.append(1)
-        if len(saves) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "save_state", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run("parts", config=config)
+    kill("parts", config=config)
     assert run("parts", config=config) == 0
     assert run("plain") == 0
     whole, parts, plain = (

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import arch
 from export.metrics import imresize
 from export.quantize import quantize
-from training import train
+from training import resume, train
 from training.data import Batches, DataError, cubic_matrix, read_images
 
 from .conftest import Run, toy
@@ -55,27 +60,100 @@ def test_flat_crops_are_flat(images: Path) -> None:
     assert float((lr - lr[:, :, :1, :1]).abs().max()) == 0.0
 
 
-def test_killed_and_resumed_equals_uninterrupted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("whole") == 0
-    save, saves = train.save_state, []
+def trained(path: Path) -> dict[str, torch.Tensor]:
+    """The float stage's result."""
+    return arch.read_checkpoint(path / "notfused.safetensors")
 
-    def killed(*args: object) -> None:
-        save(*args)  # type: ignore[arg-type]
-        saves.append(1)
-        if len(saves) == 2:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "save_state", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run("parts")
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+def test_killed_and_resumed_equals_uninterrupted(run: Run, kill: Run, tmp_path: Path, optimizer: str) -> None:
+    config = toy()
+    config["float"]["optimizer"] = optimizer
+    assert run("whole", config=config) == 0
+    kill("parts", config=config)
     assert not (tmp_path / "parts" / "notfused.safetensors").exists()
-    monkeypatch.setattr(train, "save_state", save)
-    assert run("parts") == 0
-    whole = arch.read_checkpoint(tmp_path / "whole" / "notfused.safetensors")
-    parts = arch.read_checkpoint(tmp_path / "parts" / "notfused.safetensors")
+    assert run("parts", config=config) == 0
+    whole = trained(tmp_path / "whole")
+    assert same(whole, trained(tmp_path / "parts"))
     fresh = arch.aether_tiny(2, embed_dim=8, depth=3).state_dict()
-    assert all(torch.equal(whole[k], parts[k]) for k in whole)
-    assert not torch.equal(whole["conv_last.conv.weight"], fresh["conv_last.conv.weight"])
+    assert all(
+        not torch.equal(whole[f"conv_last.{k}.weight"], fresh[f"conv_last.{k}.weight"]) for k in ("conv", "expand")
+    )
+    if optimizer != "adamw":
+        assert run("adamw") == 0
+        assert not same(whole, trained(tmp_path / "adamw"))
+
+
+def test_dropped_paths_are_the_same_after_resuming(run: Run, kill: Run, tmp_path: Path) -> None:
+    config = toy()
+    config |= {"variant": "aether_small", "model": {"scale": 2, "drop_path_rate": 0.5}}
+    assert run("whole", config=config) == 0
+    kill("parts", config=config)
+    assert run("parts", config=config) == 0
+    assert same(trained(tmp_path / "whole"), trained(tmp_path / "parts"))
+
+
+def test_quantisation_aware_training_is_resumed(run: Run, kill: Run, tmp_path: Path) -> None:
+    assert run("net") == 0
+    shutil.copytree(tmp_path / "net", tmp_path / "parts")
+    assert run("net", "--stage", "qat") == 0
+    kill("parts", "--stage", "qat")
+    assert run("parts", "--stage", "qat") == 0
+    whole, parts = (arch.read_checkpoint(tmp_path / out / "qat.safetensors") for out in ("net", "parts"))
+    assert same(whole, parts)
+
+
+def test_another_optimizer_is_not_resumed_nor_invented(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("net") == 0
+    config = toy()
+    config["float"]["optimizer"] = "adan"
+    assert run("net", config=config) == 1
+    assert "state of optimizer = 'adamw'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    assert run("other", config=config) == 1
+    assert "pip install pytorch_optimizer" in capsys.readouterr().err
+    config["float"]["optimizer"] = "sgd"
+    assert run("other", config=config) == 1
+    assert "'sgd'; allowed are adamw, adan, muon" in capsys.readouterr().err
+
+
+def test_large_states_are_kept_in_small_files(
+    run: Run, kill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("whole") == 0
+    monkeypatch.setattr(resume, "SHARD", 4096)
+    kill("parts")
+    sizes = [p.stat().st_size for p in (tmp_path / "parts" / "state_float").glob("*.safetensors")]
+    assert len(sizes) > 8
+    assert max(sizes) < 4096 + 4096  # one tensor, and the names
+    assert run("parts") == 0
+    assert same(trained(tmp_path / "whole"), trained(tmp_path / "parts"))
+
+
+def test_the_released_state_can_be_resumed(tmp_path: Path) -> None:
+    folder = Path(train.__file__).parent / "state" / "small_2x"
+    if not folder.exists():
+        pytest.skip("training/state/small_2x is not here: it is no part of an installed package")
+    config = tomllib.loads((folder.parents[1] / "configs" / "small_2x.toml").read_text())
+    model = train.build_network(config, None)
+    optimizer = torch.optim.AdamW(model.parameters())
+    ema = {k: v.clone() for k, v in model.state_dict().items()}
+    step = resume.load_state(folder, config, "float", model, ema, optimizer)
+    assert step == json.loads((folder / "state.json").read_text())["step"]
+    assert same(ema, load_file(folder / "ema.safetensors"))
+    moments = load_file(folder / "exp_avg_sq.safetensors")
+    assert {n for n, p in model.named_parameters() if p in optimizer.state} == set(moments)
+    optimizer.zero_grad()
+    model.train()(torch.rand(1, 3, 16, 16)).square().mean().backward()
+    optimizer.step()
+    resume.save_state(tmp_path / "state", config, "float", 1, model, ema, optimizer)
+    assert max(p.stat().st_size for p in (tmp_path / "state").iterdir()) < 15 << 20
 
 
 def test_the_learnt_ranges_are_kept_and_resumed(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""Full disks, torn states, bad configurations: a sentence, and the last good state and checkpoint are still there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import arch
+from training import train
+
+from .conftest import Run, toy
+
+
+def step(folder: Path) -> int:
+    return json.loads((folder / "state.json").read_text())["step"]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def equal(first: Path, second: Path) -> bool:
+    a, b = (arch.read_checkpoint(p / "notfused.safetensors") for p in (first, second))
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_full_disk_leaves_the_last_state(
+    run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resource = pytest.importorskip("resource", reason="a limit on the size of files is needed to act a full disk")
+    assert run("whole") == 0
+    kill("net")
+    state = tmp_path / "net" / "state_float"
+    before, limits = contents(tmp_path / "net"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        code = run("net")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "step 6 was not saved" in error and "too large" in error
+    assert "Traceback" not in error
+    assert step(state) == 4
+    assert contents(tmp_path / "net") == before
+    assert run("net") == 0
+    assert equal(tmp_path / "whole", tmp_path / "net")
+
+
+def remove(state: Path) -> None:
+    (state / "ema.safetensors").unlink()
+
+
+def shorten(state: Path) -> None:
+    path = state / "exp_avg.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def mix(state: Path) -> None:
+    """A moment that an older script's state, without a list of its files, would lack."""
+    facts = json.loads((state / "state.json").read_text())
+    facts.pop("files")
+    (state / "state.json").write_text(json.dumps(facts))
+    (state / "exp_avg_sq.safetensors").unlink()
+
+
+def scribble(state: Path) -> None:
+    (state / "state.json").write_text('{"step": 4, "conf')
+
+
+def empty(state: Path) -> None:
+    shutil.rmtree(state)
+    state.mkdir()
+
+
+@pytest.mark.parametrize("tear", [remove, shorten, mix, scribble, empty])
+def test_a_torn_state_is_refused(
+    run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], tear: Callable[[Path], None]
+) -> None:
+    kill("net")
+    state = tmp_path / "net" / "state_float"
+    tear(state)
+    before = contents(tmp_path / "net")
+    assert run("net") == 1
+    assert "state_float is damaged" in (error := capsys.readouterr().err)
+    assert "put a whole copy in its place" in error
+    assert contents(tmp_path / "net") == before
+
+
+def test_a_state_of_the_other_stage_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("net") == 0
+    shutil.copytree(tmp_path / "net" / "state_float", tmp_path / "net" / "state_qat")
+    assert run("net", "--stage", "qat") == 1
+    assert "does not fit" in capsys.readouterr().err
+
+
+def test_killed_between_the_renames_twice(run: Run, kill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only complete state is then the one moved aside: it is resumed, and stays until there is a newer one."""
+    assert run("whole") == 0
+    kill("net")
+    state = tmp_path / "net" / "state_float"
+    state.rename(aside := state.with_suffix(".old"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("net")
+    assert step(aside) == 4
+    assert run("net") == 0
+    assert step(state) == 6
+    assert not aside.exists()
+    assert equal(tmp_path / "whole", tmp_path / "net")
+
+
+def test_a_checkpoint_without_its_state_is_not_overwritten(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("net") == 0
+    shutil.rmtree(tmp_path / "net" / "state_float")
+    before = contents(tmp_path / "net")
+    assert run("net") == 1
+    assert "not the state that it came from" in capsys.readouterr().err
+    assert contents(tmp_path / "net") == before
+    assert run("none", "--max-minutes", "0") == 0  # a state of step 0 is a state
+    assert run("none") == 0
+
+
+def test_bad_configurations_are_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def message(**changes: object) -> str:
+        config = toy() | changes
+        assert run("net", config={k: v for k, v in config.items() if v is not None}) == 1
+        return capsys.readouterr().err
+
+    assert "one of aether_tiny, aether_small" in message(variant="aether_huge")
+    assert "needed are variant" in message(variant=None)
+    assert "needed are variant" in message(model=None)
+    assert "[float]" in message(float=None)
+    assert "section [model]: " in (error := message(model={"scale": 2, "width": 8})) and "width" in error
+    assert "depth >= 3" in message(model={"scale": 2, "depth": 1})
+    assert "steps" in message(float={"lr": 1e-3})
+    assert not (tmp_path / "net").exists()
+
+
+def test_an_unreadable_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("variant = ")
+    for name in ("bad.toml", "nowhere.toml"):
+        with pytest.raises(train.TrainingError, match="not readable as a configuration"):
+            train.read_config(tmp_path / name, "float")

@@ -1,0 +1,86 @@
+"""What a stage starts from: a checkpoint, or the float network equalised and quantised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import arch
+from export import quantize
+from training import train
+
+from .conftest import Run, toy
+
+
+def small() -> arch.AetherNet:
+    """An aether_small in its released form whose channels, biases and batch statistics differ as after training."""
+    torch.manual_seed(0)
+    options = {"norm": "batch", "gate": "relu", "deployed_kernel": 5, "image_residual": True, "tail": "direct"}
+    model = arch.aether_small(2, drop_path_rate=0.0, **options)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if "running_var" in name:
+                tensor.uniform_(0.2, 5.0, generator=generator)
+            elif "running_mean" in name or name.endswith("bias"):
+                tensor.normal_(0, 0.1, generator=generator)
+        model.conv_last.weight.normal_(0, 0.05, generator=generator)  # zeros in a fresh network
+    model.anneal(0.0)
+    return model.eval()
+
+
+def test_equalising_before_quantisation_leaves_the_function() -> None:
+    teacher = arch.fuse(small())
+    generator = torch.Generator().manual_seed(2)
+    batches = [torch.rand(2, 3, 24, 24, generator=generator) for _ in range(2)]
+    student = train.fake_quantise(teacher, train.Stage(steps=1, lr=1e-4), batches)
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    assert any(not torch.allclose(theirs[k], ours[k], rtol=0.05) for k in theirs if k.endswith("fc2.weight"))
+    with torch.no_grad():
+        wanted, rounded = teacher(batches[0]), student.eval()(batches[0])
+        for _, conv in quantize.quant_convs(student):
+            conv.input_quantizer.mode = conv.weight_quantizer.mode = "off"
+        plain = student(batches[0])
+    error = float((plain - wanted).abs().max())
+    assert error < 1e-4
+    assert float((rounded - wanted).abs().max()) > 10 * error
+    learnt = [p for n, p in student.named_parameters() if n.endswith("input_quantizer._amax")]
+    assert len(learnt) == len(dict(quantize.quant_convs(student)))
+
+
+def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> None:
+    assert run("first") == 0
+    source = tmp_path / "first" / "notfused.safetensors"
+    config = toy()
+    config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2, "seed": 9}
+    assert run("second", config=config) == 0
+    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    config["float"] |= {"lr": 1e-3}
+    assert run("third", config=config) == 0
+    third = arch.read_checkpoint(tmp_path / "third" / "notfused.safetensors")
+    assert not torch.equal(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"])
+    assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("first") == 0
+    config = toy()
+    config["model"]["embed_dim"] = 16
+    config["float"]["init"] = str(tmp_path / "first" / "notfused.safetensors")
+    assert run("second", config=config) == 1
+    assert "embed_dim=8" in (message := capsys.readouterr().err)
+    assert "asks for AetherTinyConfig(embed_dim=16" in message
+    config["float"]["init"] = str(tmp_path / "nowhere.safetensors")
+    assert run("second", config=config) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert not (tmp_path / "second").exists()
+    config["float"].pop("init")
+    assert run("first", "--stage", "qat", config=config) == 1  # the float stage was another network's
+    assert "asks for AetherTinyConfig(embed_dim=16" in capsys.readouterr().err
+    assert run("second", "--stage", "qat") == 1
+    assert "notfused.safetensors: there is no such file" in capsys.readouterr().err

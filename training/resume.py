@@ -1,0 +1,123 @@
+"""The state of a run on disk: complete or not there, in small files, and refused rather than misread."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+SHARD = 14 << 20  # bytes; files of a state are to stay below 15 MiB
+# what a state has that does not list its files, as the first ones did not
+FIRST_FILES = ("model.safetensors", "ema.safetensors", "exp_avg.safetensors", "exp_avg_sq.safetensors")
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; the message says why, and which state is still good."""
+
+
+def save_state(
+    folder: Path,
+    config: dict[str, Any],
+    stage: str,
+    step: int,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the whole state beside the old one, then swap: a kill at any moment leaves a complete state."""
+    new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
+    parts: dict[str, dict[str, Tensor]] = {"model": dict(model.state_dict()), "ema": ema}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if key != "step":  # it is the same for all
+                parts.setdefault(key, {})[name] = value
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for part, tensors in parts.items():
+            for number, shard in enumerate(shards(tensors)):
+                (new / f"{part}{f'.{number}' if number else ''}.safetensors").write_bytes(save(shard))
+        files = sorted(p.name for p in new.iterdir())
+        facts = {"step": step, "stage": stage, "config": config, "files": files}
+        (new / "state.json").write_text(json.dumps(facts, indent=1))
+        for path in [*new.iterdir(), new]:
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        if folder.exists():  # otherwise the old one is the only one: a run was killed between these two renames
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise TrainingError(f"{folder}: step {step} was not saved ({error}); the state before it stays.") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def shards(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Split a state dict into copies on the CPU of at most SHARD bytes together; at least one."""
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for key, value in tensors.items():
+        if shard and size + value.nbytes > SHARD:
+            yield shard
+            shard, size = {}, 0
+        shard[key] = value.detach().cpu().contiguous().clone()
+        size += value.nbytes
+    yield shard
+
+
+def load_state(
+    folder: Path,
+    config: dict[str, Any],
+    stage: str,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int | None:
+    """Resume from `folder` where there is a state, and return its step; None where there is none.
+
+    Raises TrainingError where the state is damaged, or belongs to another model or optimizer, rather than start from
+    scratch over it.
+    """
+    if not folder.exists() and folder.with_suffix(".old").exists():
+        folder = folder.with_suffix(".old")  # killed between the two renames
+    if not folder.exists():
+        return None
+    try:
+        saved = json.loads((folder / "state.json").read_text())
+        step, theirs = int(saved["step"]), saved["config"]
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
+        for name in saved.get("files", FIRST_FILES):
+            parts.setdefault(name.partition(".")[0], {}).update(load_file(folder / name))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainingError(f"{folder} is damaged ({error}); put a whole copy in its place.") from error
+    if theirs.get("model") != config.get("model") or theirs.get("variant") != config["variant"]:
+        raise TrainingError(f"{folder} is the state of another model; give another --out, or its own config.")
+    if (other := theirs.get(stage, {}).get("optimizer", "adamw")) != config[stage].get("optimizer", "adamw"):
+        raise TrainingError(f"{folder} is the state of optimizer = {other!r}; give another --out, or that optimizer.")
+    try:
+        model.load_state_dict(parts.pop("model"))
+        saved_ema = parts.pop("ema")
+        for key, value in ema.items():
+            value.copy_(saved_ema[key])
+        for name, parameter in model.named_parameters():
+            # laid out in memory as the parameter, as the optimizer would have made it
+            mine = {key: tensors[name] for key, tensors in parts.items() if name in tensors}
+            state = {key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in mine.items()}
+            if state:
+                optimizer.state[parameter] = {"step": torch.tensor(float(step)), **state}
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{folder} does not fit its own configuration ({error}).") from error
+    for group in optimizer.param_groups:
+        group["step"] = step  # where the packages' optimizers keep it
+    print(f"resumed at step {step}", flush=True)
+    return step
