@@ -89,8 +89,10 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         config = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} is not readable as a configuration ({error}).") from None
-    if config.get("variant") not in VARIANTS or "model" not in config or name not in config:
-        raise TrainingError(f"{path}: needed are variant (one of {', '.join(VARIANTS)}), [model] and [{name}].")
+    whole = "model" in config or "init" in config.get("float", {})
+    if config.get("variant") not in VARIANTS or not whole or name not in config:
+        needed = f"variant (one of {', '.join(VARIANTS)}), [model] or an init in [float], and [{name}]"
+        raise TrainingError(f"{path}: needed are {needed}.")
     try:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config[name].items()}
         stage = Stage(**values)
@@ -103,14 +105,19 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
 
 
 def build_network(config: dict[str, Any], weights: Path | None) -> arch.AetherNet | arch.AetherTiny:
-    """The configuration's float network, fresh or with the weights of a checkpoint of the same configuration."""
+    """The configuration's float network, fresh or from a checkpoint, which it must fit; without [model], as there."""
     torch.manual_seed(config.get("seed", 0))
+    given = arch.load(weights) if weights else None
+    if given is not None and "model" not in config:
+        fits = isinstance(given, arch.AetherNet | arch.AetherTiny)
+        if not fits or (given.config.variant, given.config.fused) != (config["variant"], "none"):
+            raise TrainingError(f"{weights} is no {config['variant']} as it is trained; give a *_notfused checkpoint.")
+        return given.train()
     try:
         model = getattr(arch, config["variant"])(**config["model"])
     except (TypeError, ValueError) as error:
         raise TrainingError(f"section [model]: {error}.") from None
-    if weights:
-        given = arch.load(weights)
+    if given is not None:
         if (theirs := getattr(given, "config", None)) != model.config:
             raise TrainingError(f"{weights} holds {theirs}; the configuration asks for {model.config}.")
         model.load_state_dict(given.state_dict())

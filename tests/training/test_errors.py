@@ -142,7 +142,7 @@ def test_bad_configurations_are_refused(run: Run, tmp_path: Path, capsys: pytest
 
     assert "one of aether_tiny, aether_small" in message(variant="aether_huge")
     assert "needed are variant" in message(variant=None)
-    assert "needed are variant" in message(model=None)
+    assert "[model] or an init" in message(model=None)
     assert "[float]" in message(float=None)
     assert "section [model]: " in (error := message(model={"scale": 2, "width": 8})) and "width" in error
     assert "depth >= 3" in message(model={"scale": 2, "depth": 1})

@@ -65,6 +65,30 @@ def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> Non
     assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
 
 
+def test_without_a_model_the_network_is_the_checkpoints(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("first") == 0
+    config = toy()
+    source = tmp_path / "first" / "notfused.safetensors"
+    config["float"] |= {"init": str(source), "lr": 0.0}
+    config.pop("model")
+    assert run("second", config=config) == 0
+    assert run("second", config=config) == 0
+    assert run("second", "--stage", "qat", config=config) == 0
+    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    fused = tmp_path / "fused.safetensors"
+    arch.write_checkpoint(arch.fuse(arch.load(source)).state_dict(), fused)
+    config["float"]["init"] = str(fused)
+    assert run("third", config=config) == 1
+    assert "give a *_notfused checkpoint" in capsys.readouterr().err
+    config |= {"variant": "aether_small"}
+    config["float"]["init"] = str(source)
+    assert run("third", config=config) == 1
+    assert "is no aether_small as it is trained" in capsys.readouterr().err
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,62 @@
+"""The configurations that come with the project: two small steps of both stages of each."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import arch
+from training import train
+
+from .conftest import Run
+
+CONFIGS = {p.stem: p for p in sorted((Path(train.__file__).parent / "configs").glob("*.toml"))}
+ROOT = Path(train.__file__).parents[1]  # init is relative to it
+
+
+def read(name: str) -> dict[str, Any]:
+    return tomllib.loads(CONFIGS[name].read_text())
+
+
+def test_all_are_here() -> None:
+    assert {"tiny_2x", "small_2x", "medium_2x", "large_2x", "tiny_2x_video", "small_2x_video"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(ROOT)
+    config = read(name)
+    assert train.read_config(CONFIGS[name], "float")[1].steps > 1000
+    small = {"steps": 2, "batch": 1, "patch": 16, "save_every": 2}
+    config["float"] |= small
+    config["qat"] |= small | {"calibration_batches": 1}
+    assert run("net", config=config) == 0
+    assert run("net", "--stage", "qat", config=config) == 0
+    for stage, file in (("float", "notfused"), ("qat", "qat")):
+        files = list((tmp_path / "net" / f"state_{stage}").iterdir())
+        assert max(p.stat().st_size for p in files) < 15 << 20
+        weights, ranges = arch.split_ranges(arch.read_checkpoint(tmp_path / "net" / f"{file}.safetensors"))
+        assert arch.inspect(weights).variant == config["variant"]
+        assert bool(ranges) == (stage == "qat")
+    trained = arch.read_checkpoint(tmp_path / "net" / "notfused.safetensors")
+    windows = [v for k, v in trained.items() if k.endswith("window")]
+    low, high = config["float"].get("anneal", (0, 0))
+    outer = min(1.0, max(0.0, (high - 0.5) / max(high - low, 1e-9)))  # in the second of two steps
+    assert all(float(w.min()) == outer for w in windows)
+    assert bool(windows) == (config["variant"] != "aether_tiny")
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.endswith("_video")])
+def test_video_models_are_the_released_ones_fine_tuned(name: str) -> None:
+    config, clean = read(name), read(name.removesuffix("_video"))
+    start = ROOT / config["float"]["init"]
+    network = train.build_network(config, start)
+    released = arch.read_checkpoint(start)
+    assert config["variant"] == clean["variant"] == network.config.variant
+    assert all(torch.equal(v, released[k]) for k, v in network.state_dict().items())
+    assert config["float"]["degradation"] == config["qat"]["degradation"] == "video"
+    assert config["float"]["lr"] < clean["float"]["lr"]
