@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,7 +155,9 @@ def validation_set(root: Path, scale: int, video: type[Video] | None = None, mos
     """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
     degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
     crop = degrade.side if degrade else VALIDATION_CROP
-    images, _ = read_images(root, crop)
+    images, skipped = read_images(root, crop)
+    for line in skipped:
+        print(f"skipped {line}", file=sys.stderr)
     pairs: list[Pair] = []
     shrink = cubic_matrix(crop, scale)
     for number, image in enumerate(images[:: max(1, len(images) // most)][:most]):
