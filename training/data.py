@@ -32,7 +32,7 @@ def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
     """Every image under `root` (image files, and .tar files of them) as (H, W, 3) uint8, in name order.
 
     Images that cannot be decoded or whose shorter side is under `minimum` are left out; the second list says
-    which and why. Raises DataError where nothing is left.
+    which and why. Raises DataError where nothing is left or a .tar is damaged.
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder of training images.")
@@ -63,12 +63,15 @@ def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
 def _files(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
     for path in sorted(root.rglob("*")):
         if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
-                    if member.name.lower().endswith(SUFFIXES):
-                        file = tar.extractfile(member)
-                        assert file is not None
-                        yield f"{path.name}/{member.name}", io.BytesIO(file.read())
+            try:
+                with tarfile.open(path) as tar:
+                    for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
+                        if member.name.lower().endswith(SUFFIXES):
+                            file = tar.extractfile(member)
+                            assert file is not None
+                            yield f"{path.name}/{member.name}", io.BytesIO(file.read())
+            except tarfile.TarError as error:
+                raise DataError(f"{path}: a damaged shard ({error}); copy it again, or take it away.") from None
         elif path.suffix.lower() in SUFFIXES:
             yield str(path.relative_to(root)), path
 

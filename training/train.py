@@ -32,6 +32,7 @@ from training.resume import TrainingError, load_state, save_state
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
+KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str}
 OPTIMIZERS = ("adamw", "adan", "muon")
 
 
@@ -98,6 +99,12 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         stage = Stage(**values)
     except TypeError as error:
         raise TrainingError(f"{path}: section [{name}]: {error}.") from None
+    for field in dataclasses.fields(Stage):
+        value = getattr(stage, field.name)
+        if not isinstance(value, KINDS.get(str(field.type), tuple)):
+            raise TrainingError(f"{path}: section [{name}]: {field.name} is {value!r}, no {field.type}.")
+    if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
+        raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
     for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS)):
         if (value := getattr(stage, key)) not in allowed:
             raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {', '.join(allowed)}.")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import arch
 from training import train
+from training.data import DataError, read_images
 
 from .conftest import Run, toy
 
@@ -147,6 +150,10 @@ def test_bad_configurations_are_refused(run: Run, tmp_path: Path, capsys: pytest
     assert "section [model]: " in (error := message(model={"scale": 2, "width": 8})) and "width" in error
     assert "depth >= 3" in message(model={"scale": 2, "depth": 1})
     assert "steps" in message(float={"lr": 1e-3})
+    stage = toy()["float"]
+    assert "lr is '1e-3', no float" in message(float=stage | {"lr": "1e-3"})
+    assert "anneal is 0.5, no tuple" in message(float=stage | {"anneal": 0.5})
+    assert "below 1" in message(float=stage | {"patch": 0})
     assert not (tmp_path / "net").exists()
 
 
@@ -155,3 +162,22 @@ def test_an_unreadable_configuration_is_refused(tmp_path: Path) -> None:
     for name in ("bad.toml", "nowhere.toml"):
         with pytest.raises(train.TrainingError, match="not readable as a configuration"):
             train.read_config(tmp_path / name, "float")
+
+
+def test_shards_are_read_and_damaged_ones_refused(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    shard = folder / "train_0.tar"
+    with tarfile.open(shard, "w") as tar:
+        for path in sorted(images.iterdir()):
+            tar.add(path, path.name)
+        tar.add(__file__, "broken.png")
+    pixels, skipped = read_images(folder, 32)
+    plain, _ = read_images(images, 32)
+    assert len(pixels) == 3 and all(np.array_equal(a, b) for a, b in zip(pixels, plain, strict=True))
+    assert len(skipped) == 1 and skipped[0].startswith("train_0.tar/broken.png: ")
+    whole = shard.read_bytes()
+    for damaged in (b"no tar", whole[: len(whole) // 3]):
+        shard.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"train_0.tar: a damaged shard"):
+            read_images(folder, 32)
