@@ -28,15 +28,15 @@ class DataError(ValueError):
     """The training data is missing or unusable; the message says what was given and what is needed."""
 
 
-def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
-    """Every image under `root` (image files, and .tar files of them) as (H, W, 3) uint8, in name order.
+def read_images(root: Path, minimum: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Every image under `root` (image files, and .tar files of them) as name: (H, W, 3) uint8, in name order.
 
-    Images that cannot be decoded or whose shorter side is under `minimum` are left out; the second list says
-    which and why. Raises DataError where nothing is left or a .tar is damaged.
+    Images that cannot be decoded or whose shorter side is under `minimum` are left out; the list says which
+    and why. Raises DataError where nothing is left or a .tar is damaged.
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder of training images.")
-    images: list[np.ndarray] = []
+    images: dict[str, np.ndarray] = {}
     skipped: list[str] = []
     for name, file in _files(root):
         try:
@@ -54,7 +54,7 @@ def read_images(root: Path, minimum: int) -> tuple[list[np.ndarray], list[str]]:
         if min(pixels.shape[:2]) < minimum:
             skipped.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than a crop of {minimum}")
             continue
-        images.append(pixels)
+        images[name] = pixels
     if not images:
         raise DataError(f"{root}: no usable image (.tar shards or {', '.join(SUFFIXES)}); {len(skipped)} were skipped.")
     return images, skipped
@@ -99,14 +99,14 @@ class Batches:
     """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
 
     Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or by bicubic
-    downscaling and rounded to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area, then
-    flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must stay flat,
-    and no photo teaches that.
+    downscaling and rounded to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times
+    `share`, then flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must
+    stay flat, and no photo teaches that.
     """
 
     def __init__(
         self,
-        images: list[np.ndarray],
+        images: dict[str, np.ndarray],
         scale: int,
         patch: int,
         batch: int,
@@ -115,9 +115,12 @@ class Batches:
         flat: float,
         device: str,
         video: Video | None = None,
+        shares: dict[str, float] | None = None,
     ) -> None:
-        self.images = [torch.from_numpy(i).to(device) for i in images]
-        area = np.array([i.shape[0] * i.shape[1] for i in images], dtype=np.float64)
+        self.images = [torch.from_numpy(i).to(device) for i in images.values()]
+        area = np.array([i.shape[0] * i.shape[1] * share(n, shares or {}) for n, i in images.items()], dtype=np.float64)
+        if not area.any():
+            raise DataError(f"shares = {shares} leave no image to draw from.")
         self.share = area / area.sum()
         self.scale, self.patch, self.size, self.seed, self.flat = scale, patch, batch, seed, flat
         self.device, self.video = device, video
@@ -154,6 +157,11 @@ class Batches:
         return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
 
 
+def share(name: str, shares: dict[str, float]) -> float:
+    """What `shares` gives a file by the beginning of its name, such as {"text": 0.3} to text_1.png; 1 otherwise."""
+    return next((value for prefix, value in shares.items() if Path(name).name.startswith(prefix)), 1.0)
+
+
 def validation_set(root: Path, scale: int, video: type[Video] | None = None, most: int = 16) -> list[Pair]:
     """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
     degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
@@ -163,7 +171,7 @@ def validation_set(root: Path, scale: int, video: type[Video] | None = None, mos
         print(f"skipped {line}", file=sys.stderr)
     pairs: list[Pair] = []
     shrink = cubic_matrix(crop, scale)
-    for number, image in enumerate(images[:: max(1, len(images) // most)][:most]):
+    for number, image in enumerate(list(images.values())[:: max(1, len(images) // most)][:most]):
         y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
         hr = image[y : y + crop, x : x + crop]
         t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()

@@ -32,7 +32,7 @@ from training.resume import TrainingError, load_state, save_state
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
-KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str}
+KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, float]": dict}
 OPTIMIZERS = ("adamw", "adan", "muon")
 
 
@@ -58,6 +58,7 @@ class Stage:
     init: str = ""  # float: path of a checkpoint to start from
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
     optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
@@ -103,6 +104,8 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         value = getattr(stage, field.name)
         if not isinstance(value, KINDS.get(str(field.type), tuple)):
             raise TrainingError(f"{path}: section [{name}]: {field.name} is {value!r}, no {field.type}.")
+    if not all(isinstance(v, int | float) and v >= 0 for v in stage.shares.values()):
+        raise TrainingError(f"{path}: section [{name}]: shares are numbers from 0; given are {stage.shares}.")
     if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
         raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
     for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS)):
@@ -155,8 +158,10 @@ def train(args: argparse.Namespace) -> None:
     images, skipped = read_images(args.data, video.side if video else stage.patch * scale)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print(f"{len(images)} images, {sum(i.size for i in images) / 3e6:.0f} Mpx, {len(skipped)} skipped", flush=True)
-    options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "device": device, "video": video}
+    megapixels = sum(i.size for i in images.values()) / 3e6
+    print(f"{len(images)} images, {megapixels:.0f} Mpx, {len(skipped)} skipped", flush=True)
+    options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "shares": stage.shares}
+    options |= {"device": device, "video": video}
     data = Batches(images, scale, stage.patch, stage.batch, **options)
     pairs = validation_set(args.val, scale, degrade) if args.val else []
 

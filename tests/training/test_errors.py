@@ -174,7 +174,8 @@ def test_shards_are_read_and_damaged_ones_refused(images: Path, tmp_path: Path) 
         tar.add(__file__, "broken.png")
     pixels, skipped = read_images(folder, 32)
     plain, _ = read_images(images, 32)
-    assert len(pixels) == 3 and all(np.array_equal(a, b) for a, b in zip(pixels, plain, strict=True))
+    assert list(pixels) == [f"train_0.tar/{name}" for name in plain] and len(pixels) == 3
+    assert all(np.array_equal(a, b) for a, b in zip(pixels.values(), plain.values(), strict=True))
     assert len(skipped) == 1 and skipped[0].startswith("train_0.tar/broken.png: ")
     whole = shard.read_bytes()
     for damaged in (b"no tar", whole[: len(whole) // 3]):

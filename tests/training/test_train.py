@@ -45,12 +45,27 @@ def test_a_batch_depends_on_seed_and_step_alone(images: Path) -> None:
 def test_batches_stay_what_they_were() -> None:
     """A run under way, or the resuming of an old one, sees the batches that it would have seen."""
     rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((60, 70), (45, 90))]
+    images = {f"{h}.png": rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((60, 70), (45, 90))}
     digest = hashlib.sha256()
     batches = Batches(images, 2, 16, 4, seed=5, flat=0.2, device="cpu")
     for tensor in (t for step in range(20) for t in batches.batch(step)):
         digest.update(tensor.mul(255).round().byte().contiguous().numpy().tobytes())
     assert digest.hexdigest() == "3ea1d9315def5e9c96504012b35a0ec09aa5e4192a8595dee8277f631c336956"
+
+
+def test_shares_weigh_images_by_the_beginning_of_their_name() -> None:
+    black, white = np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)
+    images = {"train_0.tar/text_1.png": white, "photo_1.png": black}
+
+    def whites(shares: dict[str, float]) -> float:
+        batches = Batches(images, 2, 16, 50, seed=0, flat=0.0, device="cpu", shares=shares)
+        return float(torch.stack([batches.batch(step)[1] for step in range(8)]).mean())
+
+    assert whites({}) == pytest.approx(0.5, abs=0.08)
+    assert whites({"text": 0.25}) == pytest.approx(0.2, abs=0.08)
+    assert whites({"text": 0.0}) == 0.0
+    with pytest.raises(DataError, match="leave no image"):
+        whites({"text": 0.0, "photo": 0.0})
 
 
 def test_flat_crops_are_flat(images: Path) -> None:
