@@ -41,14 +41,17 @@ def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:
     """Write a peer as ONNX, int8 by this project's quantiser with ranges of noise."""
     torch.manual_seed(0)
     model = PEERS[name]().eval()
-    sample = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        model(sample)  # SPAN merges its branches in the first pass
+        model(torch.rand(1, 3, 64, 64))  # SPAN merges its branches in the first pass
+    return write_network(model, folder / f"{name}_{'int8' if int8 else 'fp32'}.onnx", int8=int8)
+
+
+def write_network(model: nn.Module, path: Path, *, int8: bool) -> Path:
+    """Write a network as ONNX to be timed, int8 with ranges of noise."""
     if int8:
         model = q.quantize(model)
         q.calibrate(model, [torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 64), np.float32))])
     if not hasattr(model, "config"):
         model.__dict__["config"] = SimpleNamespace(in_chans=3)  # what the exporter asks for
-    path = folder / f"{name}_{'int8' if int8 else 'fp32'}.onnx"
     path.write_bytes(to_onnx(model).SerializeToString())
     return path

@@ -107,17 +107,22 @@ def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> Times
 def network_times(width: int, height: int, rounds: int) -> Times:
     """Milliseconds a frame of the engines and the peers."""
     with tempfile.TemporaryDirectory() as folder:
-        return time_files(width, height, rounds, Path(folder))
+        return time_files(engine_files(Path(folder)), width, height, rounds)
 
 
-def time_files(width: int, height: int, rounds: int, folder: Path) -> Times:
-    """Milliseconds a frame of the engines and of the peers, which are written to `folder`."""
-    import openvino
-
+def engine_files(folder: Path) -> dict[str, Path]:
+    """The engines' ONNX files, and the peers', which are written to `folder`."""
     files = {e.name: Path(e.path) for e in engines.available() if e.precision != "fp16"}
     for name in peers.PEERS:
         files[f"{name}_fp32"] = peers.write_onnx(name, folder)
     files["compact_16x64_int8"] = peers.write_onnx("compact_16x64", folder, int8=True)
+    return files
+
+
+def time_files(files: dict[str, Path], width: int, height: int, rounds: int) -> Times:
+    """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin. In a process without VapourSynth's (`alone`)."""
+    import openvino
+
     ov = openvino.Core()
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
 
