@@ -157,13 +157,13 @@ def test_the_released_state_can_be_resumed(tmp_path: Path) -> None:
         pytest.skip("training/state/small_2x is not here")
     config = tomllib.loads((folder.parents[1] / "configs" / "small_2x.toml").read_text())
     model = train.build_network(config, None)
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = train.make_optimizer(model, train.Stage(steps=1, lr=1e-4, optimizer=config["float"]["optimizer"]))
     ema = {k: v.clone() for k, v in model.state_dict().items()}
     step = resume.load_state(folder, config, "float", model, ema, optimizer)
     assert step == json.loads((folder / "state.json").read_text())["step"]
     assert same(ema, load_file(folder / "ema.safetensors"))
-    moments = load_file(folder / "exp_avg_sq.safetensors")
-    assert {n for n, p in model.named_parameters() if p in optimizer.state} == set(moments)
+    moments = {n for part in ("exp_avg_sq", "momentum_buffer") for n in load_file(folder / f"{part}.safetensors")}
+    assert {n for n, p in model.named_parameters() if p in optimizer.state} == moments
     optimizer.zero_grad()
     model.train()(torch.rand(1, 3, 16, 16)).square().mean().backward()
     optimizer.step()
