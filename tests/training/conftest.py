@@ -14,15 +14,22 @@ from PIL import Image
 
 from training import data, train
 
+# benchmarks is not installed; at the end of the path, so that the packages that are come first
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
 Run = Callable[..., int]
 
 
 def toml(config: dict[str, Any]) -> str:
-    """A training configuration as TOML; of the values it holds, JSON's notation is TOML's."""
+    """A training configuration as TOML; of the values it holds, JSON's notation is TOML's but for that of tables."""
+
+    def value(v: Any) -> str:
+        return f"{{ {', '.join(f'{k} = {e}' for k, e in v.items())} }}" if isinstance(v, dict) else json.dumps(v)
+
     plain = [f"{k} = {json.dumps(v)}" for k, v in config.items() if not isinstance(v, dict)]
     for name, section in config.items():
         if isinstance(section, dict):
-            plain += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in section.items())]
+            plain += [f"[{name}]", *(f"{k} = {value(v)}" for k, v in section.items())]
     return "\n".join(plain)
 
 
