@@ -64,7 +64,7 @@ def scale(path: Path, backend: Any, clip: vs.VideoNode, **options: Any) -> vs.Vi
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("path", ENGINES)
 def test_defaults(path: Path, backend: str, clip: vs.VideoNode) -> None:
-    """Like vsaether: within a code value for floating point; int8 rounds differently, at 45 dB or better."""
+    """Like vsaether, but for rounding: their defaults compute floating point in 16 bits, and int8 rounds elsewhere."""
     output = scale(path, BACKENDS[backend], clip)
     assert output.format.id == vs.RGBS
     assert (output.width, output.height, output.num_frames) == (2 * WIDTH, 2 * HEIGHT, 2)
@@ -75,7 +75,8 @@ def test_defaults(path: Path, backend: str, clip: vs.VideoNode) -> None:
         if path.stem.endswith("int8"):
             assert psnr(ours, theirs) > 45
         else:
-            assert abs(ours - theirs).max() <= 1.5 * CODE
+            assert psnr(ours, theirs) > 55
+            assert abs(ours - theirs).max() <= 3 * CODE
 
 
 @pytest.mark.parametrize(("backend", "ours"), [("ORT_CPU", "ort"), ("OV_CPU", "ov")])
