@@ -10,6 +10,7 @@ docs/images/<preset>.png, and presets/<preset>/openmodeldb.json.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
         f"| engine | {' | '.join(folders)} | ms a frame |",
         "|---" * (len(folders) + 2) + "|",
     ]
-    for name in sorted({*engines, *times}, key=lambda n: (n not in engines, times.get(n, 0.0))):
+    for name in sorted({*engines, *times}, key=lambda n: (n not in engines, times.get(n, math.inf))):
         cells = [
             f"{engines[name][f]['psnr']:.2f} / {engines[name][f]['ssim']:.4f}" if name in engines else ""
             for f in folders
