@@ -133,7 +133,7 @@ def test_what_cannot_be_done_is_refused_before_work(
     result = run(video, tmp_path / arguments[0], "--drop-unsupported", *arguments[1:])
     assert result.code == 1
     assert reason in result.error
-    assert re.search(r"\d/\d", result.err) is None  # no frame was counted
+    assert re.search(r"\d/\d+ frames", result.err) is None  # the progress bar has not begun
     assert others(tmp_path, video) == []
 
 

@@ -153,6 +153,7 @@ def test_bad_configurations_are_refused(run: Run, tmp_path: Path, capsys: pytest
     stage = toy()["float"]
     assert "lr is '1e-3', no float" in message(float=stage | {"lr": "1e-3"})
     assert "anneal is 0.5, no tuple" in message(float=stage | {"anneal": 0.5})
+    assert "shares are numbers from 0" in message(float=stage | {"shares": {"text": -1}})
     assert "below 1" in message(float=stage | {"patch": 0})
     assert not (tmp_path / "net").exists()
 
