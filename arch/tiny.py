@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,6 +90,23 @@ class AetherTiny(Upscaler):
             assert isinstance(self.conv_last, RepConv3x3)
             nn.init.zeros_(self.conv_last.conv.weight)
             nn.init.zeros_(self.conv_last.project.weight)
+
+    @torch.no_grad()
+    def deepened(self, depth: int) -> AetherTiny:
+        """A copy with `depth` convolutions in all that computes the same: the new ones are the identity.
+
+        They follow the present body, whose ReLU makes them exact (Chen et al., Net2Net, 2016), and train from there.
+        Raises ValueError for a smaller depth and for the fused form, which does not train.
+        """
+        if depth < self.config.depth or self.config.fused != "none":
+            raise ValueError(f"{self.config} cannot be deepened to {depth}: it takes the training form, and no less.")
+        deeper = AetherTiny(dataclasses.replace(self.config, depth=depth))
+        deeper.load_state_dict(self.state_dict(), strict=False)
+        for block in deeper.blocks[len(self.blocks) :]:
+            assert isinstance(block, RepConv3x3)
+            nn.init.zeros_(block.conv.weight)
+            nn.init.zeros_(block.project.weight)
+        return deeper.train(self.training)
 
     def activate(self, x: Tensor, index: int) -> Tensor:
         """max(x, floors[index]); ReLU in the training form."""

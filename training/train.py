@@ -49,6 +49,7 @@ class Stage:
     ema: float = 0.999
     fft_weight: float = 0.05  # weight of the L1 distance between spectra, beside L1
     anneal: tuple[float, float] = (0.0, 0.0)  # shares of the steps between which the window goes from 1 to 0
+    freeze_norm: float = 1.0  # share of the steps after which batch norms keep their averages, as when deployed
     float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
@@ -114,8 +115,13 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
     return config, stage
 
 
-def build_network(config: dict[str, Any], weights: Path | None) -> arch.AetherNet | arch.AetherTiny:
-    """The configuration's float network, fresh or from a checkpoint, which it must fit; without [model], as there."""
+def build_network(
+    config: dict[str, Any], weights: Path | None, *, grow: bool = True
+) -> arch.AetherNet | arch.AetherTiny:
+    """The configuration's float network, fresh or from a checkpoint, which it must fit; without [model], as there.
+
+    With `grow` a shallower aether_tiny fits too (see `arch.AetherTiny.deepened`).
+    """
     torch.manual_seed(config.get("seed", 0))
     given = arch.load(weights) if weights else None
     if given is not None and "model" not in config:
@@ -128,6 +134,8 @@ def build_network(config: dict[str, Any], weights: Path | None) -> arch.AetherNe
     except (TypeError, ValueError) as error:
         raise TrainingError(f"section [model]: {error}.") from None
     if given is not None:
+        if grow and isinstance(given, arch.AetherTiny) and isinstance(model, arch.AetherTiny):
+            given = given.deepened(max(model.config.depth, given.config.depth))
         if (theirs := getattr(given, "config", None)) != model.config:
             raise TrainingError(f"{weights} holds {theirs}; the configuration asks for {model.config}.")
         model.load_state_dict(given.state_dict())
@@ -150,7 +158,7 @@ def train(args: argparse.Namespace) -> None:
     state = args.out / f"state_{args.stage}"
     result = args.out / ("qat.safetensors" if qat else "notfused.safetensors")
     start = args.out / "notfused.safetensors" if qat else Path(stage.init) if stage.init else None
-    network = build_network(config, start)
+    network = build_network(config, start, grow=not qat)
     scale = network.scale
 
     degrade = DEGRADATIONS[stage.degradation]
@@ -195,6 +203,8 @@ def train(args: argparse.Namespace) -> None:
 
         lr, hr = data.batch(step)
         model.train()
+        if done >= stage.freeze_norm:
+            freeze_norm(model, ema)
         torch.manual_seed(stage.seed + step)  # drop path, the same after resuming
         # bf16 rounding is noise that the last, finest steps should not have
         half = not qat and done < stage.float32_from
@@ -256,6 +266,15 @@ def distance(sr: Tensor, hr: Tensor, fft_weight: float) -> Tensor:
         spectrum = torch.view_as_real(torch.fft.rfft2(sr - hr, norm="ortho"))
         loss = loss + fft_weight * spectrum.abs().mean()
     return loss
+
+
+def freeze_norm(model: nn.Module, ema: dict[str, Tensor]) -> None:
+    """Put every batch norm into its deployed form: the averaged statistics instead of the batch's own."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            for key, value in module.named_buffers():
+                value.copy_(ema[f"{name}.{key}"])
 
 
 @torch.no_grad()

@@ -59,13 +59,18 @@ class OpenVINO(_OnCPU):
         return None if "CPU" in devices else "OpenVINO finds no CPU device"
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
+        config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if self.num_streams > 1:  # OpenVINO's own default is the one stream with the shortest latency
+            config["NUM_STREAMS"] = self.num_streams
         return vs.core.ov.Model(
             clip,
             network_path=engine.model,
             path_is_serialization=True,
             device="CPU",
-            num_streams=self.num_streams,
-            config=lambda: {"INFERENCE_PRECISION_HINT": "f32"},
+            # What the plugin calls streams are requests. One more than run at a time: the next frame is copied in, and
+            # the last one out, while the cores compute.
+            num_streams=self.num_streams + 1,
+            config=lambda: config,
         )
 
 

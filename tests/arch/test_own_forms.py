@@ -161,3 +161,17 @@ def test_a_batch_norm_net_stays_bounded_on_any_picture() -> None:
     with torch.inference_mode():
         assert model(picture).abs().max() < 1e7
         assert arch.fuse(model)(picture).abs().max() < 1e7
+
+
+def test_a_deepened_tiny_computes_the_same(randomise: Randomise) -> None:
+    net = randomise(arch.aether_tiny(2, embed_dim=16, depth=4, border=2)).eval()
+    assert isinstance(net, arch.AetherTiny)
+    image = torch.rand(1, 3, 20, 17)
+    deeper = net.deepened(7)
+    with torch.no_grad():
+        assert float((deeper(image) - net(image)).abs().max()) < 1e-6
+    assert deeper.receptive_radius == 7
+    with pytest.raises(ValueError, match="cannot be deepened to 3"):
+        net.deepened(3)
+    with pytest.raises(ValueError, match="training form"):
+        arch.fuse(net).deepened(8)  # type: ignore[operator]

@@ -65,6 +65,46 @@ def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> Non
     assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
 
 
+def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("first") == 0
+    source = tmp_path / "first" / "notfused.safetensors"
+    config = toy()
+    config["model"]["depth"] = 5
+    config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2}
+    assert run("second", config=config) == 0
+    first, second = (arch.load(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    assert isinstance(second, arch.AetherTiny)
+    assert second.config.depth == 5
+    image = torch.rand(1, 3, 12, 13)
+    with torch.no_grad():
+        assert torch.equal(first(image), second(image))
+    config["float"] |= {"lr": 1e-3}
+    assert run("third", config=config) == 0
+    third = arch.read_checkpoint(tmp_path / "third" / "notfused.safetensors")
+    assert all(third[f"blocks.2.{k}.weight"].abs().max() > 0 for k in ("conv", "project"))
+    assert run("first", "--stage", "qat", config=config) == 1  # a float stage is not grown behind its back
+    assert "depth=3" in capsys.readouterr().err
+    config["model"]["depth"] = 3
+    config["float"]["init"] = str(tmp_path / "third" / "notfused.safetensors")
+    assert run("fourth", config=config) == 1
+    assert "depth=5" in capsys.readouterr().err
+
+
+def test_frozen_batch_norms_keep_their_averages(run: Run, tmp_path: Path) -> None:
+    config = toy() | {"variant": "aether_small"}
+    config["model"] = {"scale": 2, "norm": "batch"}
+    assert run("live", config=config) == 0
+    config["float"] |= {"freeze_norm": 0.5}
+    assert run("frozen", config=config) == 0
+    config["float"] |= {"init": str(tmp_path / "live" / "notfused.safetensors"), "freeze_norm": 0.0}
+    assert run("kept", config=config) == 0
+    live, frozen, kept = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("live", "frozen", "kept"))
+    key = "layers.0.0.norm.running_var"
+    assert not torch.equal(live[key], frozen[key])
+    assert torch.equal(live[key], kept[key])
+    assert not torch.equal(live["conv_first.weight"], kept["conv_first.weight"])
+
+
 def test_without_a_model_the_network_is_the_checkpoints(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
