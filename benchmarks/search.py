@@ -20,6 +20,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from benchmarks import peers, speed
 from training.plot import PlotError, read_curves
 
@@ -88,26 +90,12 @@ def train(groups: dict[str, dict[str, Config]], args: argparse.Namespace) -> int
         run = runs[name]
         run.mkdir(parents=True, exist_ok=True)
         path = run / "config.toml"
-        path.write_text(toml(config))
+        path.write_text(tomli_w.dumps(config))
         command = [sys.executable, "-m", "training.train", path, "--data", args.data, "--val", args.val, "--out", run]
         print(f"{name}: {run}", flush=True)
         if code := subprocess.run([*map(str, command), "--threads", args.threads], check=False).returncode:
             return code
     return 0
-
-
-def toml(config: Config) -> str:
-    """The few kinds of entry that a candidate has, as TOML."""
-    lines: list[str] = []
-    for key, value in config.items():
-        if not isinstance(value, dict):
-            lines.append(f"{key} = {json.dumps(value)}")
-            continue
-        lines.append(f"[{key}]")
-        for name, entry in value.items():
-            inner = ", ".join(f"{k} = {v}" for k, v in entry.items()) if isinstance(entry, dict) else ""
-            lines.append(f"{name} = {{ {inner} }}" if inner else f"{name} = {json.dumps(entry)}")
-    return "\n".join(lines) + "\n"
 
 
 def measure(groups: dict[str, dict[str, Config]], args: argparse.Namespace) -> Config:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 
 def shorten_toml(source: Path, target: Path, changes: dict[str, Any]) -> Path:
     """Write the TOML file `source` to `target` with entries changed; keys are paths such as "logger.total_iter"."""
     config = tomllib.loads(source.read_text())
     _change(config, changes)
-    target.write_text("\n".join(_toml(config, ())))
+    target.write_text(tomli_w.dumps(config))
     return target
 
 
@@ -37,12 +38,3 @@ def _change(config: dict[str, Any], changes: dict[str, Any]) -> None:
             del place[key]
         else:
             place[key] = value
-
-
-def _toml(table: dict[str, Any], path: tuple[str, ...]) -> list[str]:
-    lines = [f"[{'.'.join(path)}]"] if path else []
-    lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if not isinstance(v, dict)]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            lines += ["", *_toml(value, (*path, key))]
-    return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 
 from training import data, train
@@ -18,19 +18,6 @@ from training import data, train
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 Run = Callable[..., int]
-
-
-def toml(config: dict[str, Any]) -> str:
-    """A training configuration as TOML; of the values it holds, JSON's notation is TOML's but for that of tables."""
-
-    def value(v: Any) -> str:
-        return f"{{ {', '.join(f'{k} = {e}' for k, e in v.items())} }}" if isinstance(v, dict) else json.dumps(v)
-
-    plain = [f"{k} = {json.dumps(v)}" for k, v in config.items() if not isinstance(v, dict)]
-    for name, section in config.items():
-        if isinstance(section, dict):
-            plain += [f"[{name}]", *(f"{k} = {value(v)}" for k, v in section.items())]
-    return "\n".join(plain)
 
 
 def toy() -> dict[str, Any]:
@@ -62,7 +49,7 @@ def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def call(out: str, *options: str, config: dict[str, Any] | None = None) -> int:
         path = tmp_path / "toy.toml"
-        path.write_text(toml(config or toy()))
+        path.write_text(tomli_w.dumps(config or toy()))
         argv = ["train", str(path), "--data", str(images), "--val", str(images), "--out", str(tmp_path / out)]
         monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *options])
         monkeypatch.setattr(data, "VALIDATION_CROP", 32)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 import arch
 from benchmarks import search
@@ -26,8 +27,7 @@ def test_every_candidate_is_a_configuration_of_the_training_script(groups: Group
     budgets = set()
     for name, config in {n: c for entries in groups.values() for n, c in entries.items()}.items():
         path = tmp_path / f"{name}.toml"
-        path.write_text(search.toml(config))
-        assert tomllib.loads(path.read_text()) == config
+        path.write_text(tomli_w.dumps(config))
         read, stage = train.read_config(path, "float")
         train.build_network(read, None)
         budgets.add((stage.steps, stage.batch, stage.patch))

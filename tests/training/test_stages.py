@@ -91,14 +91,16 @@ def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_frozen_batch_norms_keep_their_averages(run: Run, tmp_path: Path) -> None:
-    config = toy() | {"variant": "aether_small"}
-    config["model"] = {"scale": 2, "norm": "batch"}
+    config = toy()
+    config |= {"variant": "aether_small", "model": {"scale": 2, "norm": "batch"}}
+    config["float"]["steps"] = 2
     assert run("live", config=config) == 0
     config["float"] |= {"freeze_norm": 0.5}
     assert run("frozen", config=config) == 0
     config["float"] |= {"init": str(tmp_path / "live" / "notfused.safetensors"), "freeze_norm": 0.0}
     assert run("kept", config=config) == 0
-    live, frozen, kept = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("live", "frozen", "kept"))
+    paths = [tmp_path / out / "notfused.safetensors" for out in ("live", "frozen", "kept")]
+    live, frozen, kept = map(arch.read_checkpoint, paths)
     key = "layers.0.0.norm.running_var"
     assert not torch.equal(live[key], frozen[key])
     assert torch.equal(live[key], kept[key])
