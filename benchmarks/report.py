@@ -4,7 +4,7 @@
 
 Quality comes from presets/*/preset.json (python -m benchmarks.quality --presets), speed from docs/speed.json
 (python -m benchmarks.speed); nothing is measured here. Writes the table between README's markers,
-docs/images/<preset>.png, and presets/<preset>/openmodeldb.json.
+docs/images/<preset>.png (of those for clean pictures), and presets/<preset>/openmodeldb.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main() -> int:
         return 1
     (DOCS / "images").mkdir(exist_ok=True)
     for name, preset in measured.items():
-        compare(name, preset["scale"]).save(DOCS / "images" / f"{name}.png", optimize=True)
+        if not for_video(preset):  # on compressed clips: benchmarks.video
+            compare(name, preset["scale"]).save(DOCS / "images" / f"{name}.png", optimize=True)
         entry = json.dumps(open_model_db(preset), indent=4, ensure_ascii=False)
         write(entry.encode() + b"\n", presets.DIR / name / "openmodeldb.json")
     return 0
@@ -122,20 +123,26 @@ def captioned(picture: Image.Image, text: str) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def for_video(preset: dict[str, Any]) -> bool:
+    """Whether a preset was trained on compressed video rather than on clean pictures."""
+    return preset["training"]["config"]["float"].get("degradation") == "video"
+
+
 def open_model_db(preset: dict[str, Any]) -> dict[str, Any]:
     """The entry of a model in OpenModelDB's format (github.com/OpenModelDB/open-model-database, data/models)."""
     training, files = preset["training"], preset["files"]
     stage = training["config"]["float"]
     config = arch.inspect(arch.read_checkpoint(presets.DIR / preset["name"] / files["notfused"]["file"]))
     blocks = config.depth if isinstance(config, arch.AetherTinyConfig) else sum(config.depths)
+    sources = "compressed video" if for_video(preset) else "clean sources"
     kinds = {"notfused": "pytorch", "fused": "pytorch", "fp32": "onnx", "fp16": "onnx", "int8": "onnx"}
     return {
         "name": f"AetherNet {preset['name']}",
         "author": "aethernet",
         "license": preset["licence"],
         "tags": ["general-upscaler"],
-        "description": f"AetherNet `{preset['variant']}`, {preset['scale']}x, for clean sources; status: "
-        f"{preset['status']}. The int8 file holds ranges learnt in quantisation-aware training.",
+        "description": f"AetherNet `{preset['variant']}`, {preset['scale']}x, for {sources}; "
+        f"status: {preset['status']}. The int8 file holds ranges learnt in quantisation-aware training.",
         "date": training["date"],
         "architecture": "aethernet",
         "size": [f"{config.embed_dim}nf", f"{blocks}nb"],
