@@ -51,7 +51,9 @@ def test_like_the_network_with_trained_weights(presets_dir: Path, photo: Photo) 
         output = describe(path)(image)
         with torch.inference_mode():
             assert (codes(output) - codes(arch.load(path)(image))).abs().max() <= 1
-        assert (nn.functional.avg_pool2d(output, 2) - image).abs().mean() < 0.02
+        # a model for compressed video takes some of the detail for artefacts
+        limit = 0.04 if path.parent.name.endswith("_video") else 0.02
+        assert (nn.functional.avg_pool2d(output, 2) - image).abs().mean() < limit
 
 
 def test_no_size_is_padded(model: nn.Module, photo: Photo) -> None:
