@@ -31,7 +31,7 @@ def test_engines_on_compressed_frames(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_luma_psnr_is_that_of_the_code_values() -> None:
     black, grey = (
-        vs.core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=2, color=[luma, 128, 128])
+        video.core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=2, color=[luma, 128, 128])
         for luma in (16, 26)
     )
     assert video.luma_psnr(black, grey) == pytest.approx(28.1308, abs=1e-3)  # 20 log10(255 / 10)
