@@ -28,6 +28,7 @@ def test_every_candidate_is_a_configuration_of_the_training_script(groups: Group
     for name, config in {n: c for entries in groups.values() for n, c in entries.items()}.items():
         path = tmp_path / f"{name}.toml"
         path.write_text(tomli_w.dumps(config))
+        assert tomllib.loads(path.read_text()) == config
         read, stage = train.read_config(path, "float")
         train.build_network(read, None)
         budgets.add((stage.steps, stage.batch, stage.patch))
