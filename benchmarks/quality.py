@@ -41,18 +41,11 @@ def network(model: str) -> tuple[Network, int]:
                 return net(torch.from_numpy(x)).numpy()
 
         return run_torch, int(net.scale)  # type: ignore[arg-type]
-    import openvino
-
+    from export import runtimes
     from vsaether import engines
 
     engine = engines.resolve(model)
-    core = openvino.Core()
-    compiled = core.compile_model(str(engine.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run_openvino(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return compiled(x)[0]
-
-    return run_openvino, engine.scale
+    return runtimes.load(engine.model, "ov"), engine.scale
 
 
 def measure(run: Network | None, scale: int, folder: Path) -> dict[str, float]:

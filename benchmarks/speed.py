@@ -120,9 +120,16 @@ def engine_files(folder: Path) -> dict[str, Path]:
 
 
 def time_files(files: dict[str, Path], width: int, height: int, rounds: int) -> Times:
-    """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin. In a process without VapourSynth's (`alone`)."""
+    """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin. In a process without VapourSynth's (`alone`).
+
+    Files of int8 are refused where OpenVINO's int8 is not exact: the time of a wrong result is no time.
+    """
     import openvino
 
+    from export.runtimes import openvino_int8
+
+    if any("int8" in name for name in files) and not openvino_int8():
+        raise SystemExit("speed: int8 cannot be timed on a processor without 8-bit dot products (VNNI).")
     ov = openvino.Core()
     image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
 

@@ -3,10 +3,14 @@
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy as np
 import vapoursynth as vs
+
+from presets import int8_probe
 
 from .engines import Engine
 from .errors import ArgumentError, BackendError
@@ -20,6 +24,11 @@ class Backend(Protocol):
     @classmethod
     def unusable(cls) -> str | None:
         """Why this backend cannot run on this machine, or None if it can."""
+        ...
+
+    @classmethod
+    def remark(cls, precision: str) -> str | None:
+        """In what other way than it says an engine of that precision is computed here, or None if as it says."""
         ...
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
@@ -42,7 +51,9 @@ class OpenVINO(_OnCPU):
     """Intel's OpenVINO on the CPU: the fast one for int8 engines.
 
     All that is not int8 in an engine is computed in float32, also where OpenVINO alone would choose bfloat16. An fp16
-    engine is computed in float32 too, from its fp16 weights.
+    engine is computed in float32 too, from its fp16 weights. On processors without 8-bit dot products (VNNI), where
+    OpenVINO's int8 sums saturate, an int8 engine's values are computed in float32 as well: the same picture, not faster
+    than the fp32 engine.
     """
 
     name: ClassVar[str] = "ov"
@@ -58,20 +69,41 @@ class OpenVINO(_OnCPU):
             return str(error)
         return None if "CPU" in devices else "OpenVINO finds no CPU device"
 
+    @classmethod
+    def remark(cls, precision: str) -> str | None:
+        if precision != "int8" or _openvino_int8():
+            return None
+        return "int8 is computed in float32 here, as this processor has no 8-bit dot products (VNNI)"
+
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
-        config: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32"}
+        config: dict[str, str | int] = {}
         if self.num_streams > 1:  # OpenVINO's own default is the one stream with the shortest latency
             config["NUM_STREAMS"] = self.num_streams
-        return vs.core.ov.Model(
-            clip,
-            network_path=engine.model,
-            path_is_serialization=True,
-            device="CPU",
-            # What the plugin calls streams are requests. One more than run at a time: the next frame is copied in, and
-            # the last one out, while the cores compute.
-            num_streams=self.num_streams + 1,
-            config=lambda: config,
-        )
+        if self.remark(engine.precision):
+            config["LP_TRANSFORMS_MODE"] = "NO"
+        # What the plugin calls streams are requests. One more than run at a time: the next frame is copied in, and the
+        # last one out, while the cores compute.
+        return _openvino(clip, engine.model, self.num_streams + 1, config)
+
+
+def _openvino(clip: vs.VideoNode, model: bytes, requests: int, config: dict[str, str | int]) -> vs.VideoNode:
+    return vs.core.ov.Model(
+        clip,
+        network_path=model,
+        path_is_serialization=True,
+        device="CPU",
+        num_streams=requests,
+        config=lambda: {"INFERENCE_PRECISION_HINT": "f32", **config},
+    )
+
+
+@functools.cache
+def _openvino_int8() -> bool:
+    """Whether the plugin's OpenVINO computes int8 as such here: exactly."""
+    _, _, height, width = int8_probe.SHAPE
+    white = vs.core.std.BlankClip(None, width, height, vs.RGBS, length=1, color=[1.0] * 3)
+    with _openvino(white, int8_probe.model(), 1, {}).get_frame(0) as frame:
+        return bool(np.allclose(np.asarray(frame[0]), 1, rtol=0, atol=int8_probe.TOLERANCE))
 
 
 @dataclass(frozen=True)
@@ -89,6 +121,10 @@ class OnnxRuntime(_OnCPU):
             plugin.Version()
         except vs.Error as error:
             return str(error)
+        return None
+
+    @classmethod
+    def remark(cls, precision: str) -> str | None:
         return None
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:

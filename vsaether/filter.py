@@ -80,6 +80,8 @@ def _upscale(
     overlap = _pair("overlap", overlap, 0)
     backend = backends.create(backend_name, num_streams=num_streams, device_id=device_id)
     engine = engines.resolve(engine_name)
+    if remark := backend.remark(engine.precision):
+        vs.core.log_message(vs.MESSAGE_TYPE_WARNING, f"{FILTER}: {remark}")
 
     with clip.get_frame(0) as frame:
         props = dict(frame.props)

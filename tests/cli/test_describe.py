@@ -30,10 +30,13 @@ def test_backends_which_cannot_run_are_explained(
     """The reason stands beside the name."""
     import vsaether
 
-    monkeypatch.setattr(vsaether.backends, "probe", lambda: {"ov": None, "trt": "no GPU"})
+    monkeypatch.setattr(vsaether.backends, "probe", lambda: {"ov": None, "ort": None, "trt": "no GPU"})
+    remark = classmethod(lambda _, precision: "int8 is slow" if precision == "int8" else None)
+    monkeypatch.setattr(vsaether.backends.OpenVINO, "remark", remark)
     assert main(["engines"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "ov ready" in lines
+    assert "ov ready; int8 is slow" in lines
+    assert "ort ready" in lines
     assert "trt not available: no GPU" in lines
 
 

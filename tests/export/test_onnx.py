@@ -10,15 +10,17 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 import arch
-from export import pipeline
+from export import pipeline, runtimes
 from export.errors import ExportError
 from export.onnx_graph import to_onnx
 from export.quantize import calibrate, quant_convs, quantize
 from export.runtimes import BACKENDS, load
 from export.verify import check_structure, serialise, verify
+from presets import int8_probe
 
 
 def calibrated(net: nn.Module, images: list[Tensor], *, saturate: bool = False) -> nn.Module:
@@ -102,6 +104,24 @@ def test_int8_agrees_at_other_opsets(tiny: arch.AetherTiny, images: list[Tensor]
 def test_int8_agrees_with_torch(net: str, images: list[Tensor], request: pytest.FixtureRequest) -> None:
     model = calibrated(request.getfixturevalue(net), images)
     assert all(a.psnr > 45 for a in verify(to_onnx(model), model, "int8", images).values())
+
+
+def test_int8_is_exact_where_openvino_computes_it_in_float32(
+    small: arch.AetherNet, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "openvino_int8", lambda: False)
+    model = calibrated(small, images)
+    assert verify(to_onnx(model), model, "int8", images)["ov"].psnr > 45
+
+
+def test_the_probe_of_int8_is_1_in_float_and_wrong_where_sums_of_pairs_saturate() -> None:
+    x = np.ones(int8_probe.SHAPE, np.float32)
+    [out] = ReferenceEvaluator(int8_probe.model()).run(None, {"input": x})
+    assert np.abs(np.asarray(out) - 1).max() < int8_probe.TOLERANCE
+    # as AVX2 does it: 8-bit inputs with an offset of 128, pairs of products in 16 bits
+    pair, last = min(2 * 255 * 127, 2**15 - 1), 255 * 127
+    saturated = (pair + last - 3 * 128 * 127) / (3 * 127 * 127)
+    assert abs(saturated - 1) > 100 * int8_probe.TOLERANCE
 
 
 def test_convolutions_without_bias_keep_the_residual_in_openvino(images: list[Tensor]) -> None:

@@ -4,6 +4,7 @@
 # (VapourSynth plugins are found at run time.)
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,28 @@ def test_backends_compute_what_the_engine_says(
     got = np.stack(planes(vsaether.upscale(clip, path, backend=backend)))
     limit = {"fp32": 1e-5, "fp16": 2e-3, "int8": 2e-2}[precision]
     assert abs(got - np.asarray(expected)[0]).max() <= limit
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_int8_is_right_and_said_on_every_processor(
+    exact: bool, noise: Any, planes: Any, presets_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO as ONNX Runtime, also where it computes int8 in float32, which is said; never with saturated sums."""
+    if exact and not backends._openvino_int8():
+        pytest.skip("this processor has no 8-bit dot products (VNNI): int8 in OpenVINO's own arithmetic not tested")
+    monkeypatch.setattr(backends, "_openvino_int8", lambda: exact)
+    said: list[str] = []
+    handle = core.add_log_handler(lambda _, message: said.append(message))
+    try:
+        for engine in (e for e in vsaether.engines.available() if e.precision == "int8"):
+            said.clear()
+            clip = noise(vs.RGBS, 48, 32)
+            ours = np.stack(planes(vsaether.upscale(clip, engine.name, backend="ov")))
+            assert said == ([] if exact else [f"aether.Upscale: {backends.OpenVINO.remark('int8')}"])
+            reference = np.stack(planes(vsaether.upscale(clip, engine.name, backend="ort")))
+            assert -10 * np.log10(np.mean((ours - reference) ** 2)) > 45, engine.name  # saturated: below 30
+    finally:
+        core.remove_log_handler(handle)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -25,9 +25,14 @@ def engines() -> str:
         rows.append((engine.name, engine.precision, f"{engine.scale}x", _size(engine.path.stat().st_size), status))
     backends = [("BACKEND", "")]
     for name, reason in vsaether.backends.probe().items():
-        backends.append((name, "ready" if reason is None else f"not available: {reason}"))
+        backends.append((name, f"not available: {reason}" if reason else _ready(name)))
     found = _table(rows) if len(rows) > 1 else "no engines are installed"
     return f"{found}\n\n{_table(backends)}"
+
+
+def _ready(backend: str) -> str:
+    kind = vsaether.backends.BACKENDS[backend]
+    return "; ".join(["ready", *filter(None, map(kind.remark, vsaether.engines.PRECISIONS))])
 
 
 def info(path: Path) -> str:
