@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from presets import int8_probe
+from presets import int8
 
 from .errors import ExportError
 
@@ -42,7 +42,7 @@ def _openvino(model: bytes, threads: int) -> Run:
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     if not openvino_int8():
-        config["LP_TRANSFORMS_MODE"] = "NO"  # the same int8 values, computed in float32
+        model = int8.with_float_weights(model)
     compiled = core.compile_model(core.read_model(model), "CPU", config)
     request = compiled.create_infer_request()
 
@@ -55,13 +55,13 @@ def _openvino(model: bytes, threads: int) -> Run:
 
 @functools.cache
 def openvino_int8() -> bool:
-    """Whether OpenVINO computes int8 as such here: exactly. Where it would not, `load` lets it use float32."""
+    """Whether OpenVINO computes int8 as such here: exactly. Where it would not, `load` makes it use float32."""
     import openvino
 
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(int8_probe.model()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    out = compiled(np.ones(int8_probe.SHAPE, np.float32))[0]
-    return bool(np.allclose(out, 1, rtol=0, atol=int8_probe.TOLERANCE))
+    compiled = core.compile_model(core.read_model(int8.probe()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    out = compiled(np.ones(int8.SHAPE, np.float32))[0]
+    return bool(np.allclose(out, 1, rtol=0, atol=int8.TOLERANCE))
 
 
 BACKENDS = ("ort", "ov")

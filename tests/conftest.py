@@ -62,15 +62,17 @@ def build_engine(
     def cast(name: str, output: str, to: int) -> str:
         return node("Cast", [name], output, to=to) if precision == "fp16" else name
 
-    def quantised(name: str, spread: float) -> str:
-        """Symmetric int8 of the whole tensor, where the engine is int8."""
+    def quantised(name: str, spread: float, values: np.ndarray | None = None) -> str:
+        """Symmetric int8 of a tensor, or of constant values that it is to hold, where the engine is int8."""
         if precision != "int8":
-            return name
+            return name if values is None else constant(name, values)
         step = constant(f"{name}_step", np.array(spread / 127, np.float32))
         zero = constant(f"{name}_zero", np.array(0, np.int8))
-        return node(
-            "DequantizeLinear", [node("QuantizeLinear", [name, step, zero], f"{name}_q"), step, zero], f"{name}_dq"
-        )
+        if values is None:
+            codes = node("QuantizeLinear", [name, step, zero], f"{name}_q")
+        else:
+            codes = constant(f"{name}_q", np.rint(values * (127 / spread)).astype(np.int8))
+        return node("DequantizeLinear", [codes, step, zero], f"{name}_dq")
 
     start = cast("input", "half_input", TensorProto.FLOAT16)
     image = _image(scale, linear).astype(real)
@@ -82,7 +84,7 @@ def build_engine(
         gain = (0.3 if final else 1.5) / math.sqrt(width * kernel * kernel)
         weight = (random.standard_normal((out, width, kernel, kernel)) * gain).astype(real)
         source = quantised(last, 4.0 if index else 1.0)
-        filters = quantised(constant(f"weight{index}", weight), float(abs(weight).max()))
+        filters = quantised(f"weight{index}", float(abs(weight).max()), weight)
         last, width = node("Conv", [source, filters], f"conv{index}", pads=[kernel // 2] * 4), out
         last = last if final else node("Relu", [last], f"relu{index}")
     if kernels:

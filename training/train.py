@@ -50,7 +50,7 @@ class Stage:
     fft_weight: float = 0.05  # weight of the L1 distance between spectra, beside L1
     anneal: tuple[float, float] = (0.0, 0.0)  # shares of the steps between which the window goes from 1 to 0
     freeze_norm: float = 1.0  # share of the steps after which batch norms keep their averages, as when deployed
-    float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends
+    float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends, where there is bf16
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
     saturate: bool = False  # qat: see export.quantize.quantize
@@ -187,6 +187,9 @@ def train(args: argparse.Namespace) -> None:
         raise TrainingError(f"{result} is there, but not the state that it came from; give another --out, or move it.")
     step = step or 0
 
+    bf16 = not qat and stage.float32_from > 0 and has_bf16(device)
+    if not bf16 and not qat and stage.float32_from > 0:
+        print("this processor has no bf16, which would be emulated, ten times slower: float32 throughout", flush=True)
     clock, seen = time.monotonic(), 0
     losses: list[Tensor] = []
     while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
@@ -207,7 +210,7 @@ def train(args: argparse.Namespace) -> None:
             freeze_norm(model, ema)
         torch.manual_seed(stage.seed + step)  # drop path, the same after resuming
         # bf16 rounding is noise that the last, finest steps should not have
-        half = not qat and done < stage.float32_from
+        half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
         loss = distance(sr.float(), hr, stage.fft_weight)
@@ -237,6 +240,14 @@ def train(args: argparse.Namespace) -> None:
     save_state(state, config, args.stage, step, model, ema, optimizer)
     arch.write_checkpoint(ema, result)
     print(f"{result}: step {step} of {stage.steps}", flush=True)
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device computes bf16 itself."""
+    if torch.device(device).type != "cpu":
+        return True
+    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 and newer
+    return any(value for key, value in abilities.items() if key.endswith("bf16"))
 
 
 def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:

@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def upscale(
     backend: str = "auto",
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] | None = None,
-    num_streams: int = 1,
+    num_streams: int = backends.NUM_STREAMS,
     device_id: int = 0,
     matrix: int | None = None,
     range: int | None = None,
@@ -44,7 +45,7 @@ def upscale(
             least work of those which do.
         overlap: pixels of the source which are computed beyond a tile's share on each side; default: as many as the
             engine sees, so that no seam can show. Fewer are faster, and not seamless.
-        num_streams: inferences at the same time, each with memory of its own.
+        num_streams: inferences at the same time, which share the memory there is for tiles.
         device_id: the device of the backend; CPUs have only number 0.
         matrix: matrix of a YUV clip (number as in H.273) where its ``_Matrix`` is wrong.
         range: 0 limited or 1 full, where the clip's ``_Range`` is wrong.
@@ -81,7 +82,7 @@ def _upscale(
     backend = backends.create(backend_name, num_streams=num_streams, device_id=device_id)
     engine = engines.resolve(engine_name)
     if remark := backend.remark(engine.precision):
-        vs.core.log_message(vs.MESSAGE_TYPE_WARNING, f"{FILTER}: {remark}")
+        _warn(f"{FILTER}: {remark}")
 
     with clip.get_frame(0) as frame:
         props = dict(frame.props)
@@ -124,6 +125,12 @@ def _upscale(
     if interlaced:
         result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
     return result.std.ClipToProp(opacity, alpha.PROPERTY) if opacity is not None else result
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Once a process: a script may call the filter for every scene."""
+    vs.core.log_message(vs.MESSAGE_TYPE_WARNING, text)
 
 
 def _check_clip(clip: vs.VideoNode) -> None:

@@ -16,7 +16,7 @@ import vapoursynth as vs
 
 from .errors import ArgumentError
 
-MEMORY = 3 << 29
+MEMORY = 3 << 30
 """Bytes which the activations of all streams together may take."""
 
 ALIGNMENT = 8

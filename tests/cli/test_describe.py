@@ -47,7 +47,7 @@ def test_info_of_an_engine(capfd: pytest.CaptureFixture[str], make_engine) -> No
     lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
     assert "engine toy_2x_int8" in lines
     assert "receptive radius 3 pixels" in lines
-    assert "quantised 4 Q, 4 DQ" in lines
+    assert "quantised 2 Q, 4 DQ" in lines
     assert "input input float32 (batch, 3, h, w)" in lines
 
 

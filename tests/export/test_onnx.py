@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -20,7 +21,7 @@ from export.onnx_graph import to_onnx
 from export.quantize import calibrate, quant_convs, quantize
 from export.runtimes import BACKENDS, load
 from export.verify import check_structure, serialise, verify
-from presets import int8_probe
+from presets import int8
 
 
 def calibrated(net: nn.Module, images: list[Tensor], *, saturate: bool = False) -> nn.Module:
@@ -114,14 +115,28 @@ def test_int8_is_exact_where_openvino_computes_it_in_float32(
     assert verify(to_onnx(model), model, "int8", images)["ov"].psnr > 45
 
 
+def test_float_weights_change_nothing_but_who_convolves(small: arch.AetherNet, images: list[Tensor]) -> None:
+    data = to_onnx(calibrated(small, images)).SerializeToString()
+    changed = int8.with_float_weights(data)
+    x = images[0][:, :, :32, :24].contiguous().numpy()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    runs = [onnxruntime.InferenceSession(d, options).run(None, {"input": x})[0] for d in (data, changed)]
+    np.testing.assert_array_equal(*runs)
+    proto = onnx.load_from_string(changed)
+    assert not any(t.data_type == onnx.TensorProto.INT8 and t.dims for t in proto.graph.initializer)
+    rounded = [n for n in proto.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(rounded) == sum(n.op_type == "QuantizeLinear" for n in onnx.load_from_string(data).graph.node) > 0
+
+
 def test_the_probe_of_int8_is_1_in_float_and_wrong_where_sums_of_pairs_saturate() -> None:
-    x = np.ones(int8_probe.SHAPE, np.float32)
-    [out] = ReferenceEvaluator(int8_probe.model()).run(None, {"input": x})
-    assert np.abs(np.asarray(out) - 1).max() < int8_probe.TOLERANCE
+    x = np.ones(int8.SHAPE, np.float32)
+    [out] = ReferenceEvaluator(int8.probe()).run(None, {"input": x})
+    assert np.abs(np.asarray(out) - 1).max() < int8.TOLERANCE
     # as AVX2 does it: 8-bit inputs with an offset of 128, pairs of products in 16 bits
     pair, last = min(2 * 255 * 127, 2**15 - 1), 255 * 127
     saturated = (pair + last - 3 * 128 * 127) / (3 * 127 * 127)
-    assert abs(saturated - 1) > 100 * int8_probe.TOLERANCE
+    assert abs(saturated - 1) > 100 * int8.TOLERANCE
 
 
 def test_convolutions_without_bias_keep_the_residual_in_openvino(images: list[Tensor]) -> None:

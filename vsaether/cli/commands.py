@@ -17,6 +17,8 @@ from types import FrameType
 import vapoursynth as vs
 from av.error import FFmpegError
 
+from vsaether.backends import NUM_STREAMS
+
 from .encoders import MUXERS, Encoding
 from .errors import CliError
 
@@ -99,7 +101,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
     add("--backend", default="auto", help="auto, or one of those listed by: vsaether engines")
     add("--tile", type=_size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
-    add("--num-streams", type=_positive, default=1, metavar="N", help="inferences at the same time; default: 1")
+    streams = f"inferences at the same time; default: {NUM_STREAMS}"
+    add("--num-streams", type=_positive, default=NUM_STREAMS, metavar="N", help=streams)
     add("--codec", help="FFmpeg's name of the encoder; default: libx264, libx265 above 8 bits; .webm: VP9 or AV1")
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")

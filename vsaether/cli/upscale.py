@@ -41,7 +41,7 @@ class Job:
     engine: str = "small_2x_int8"
     backend: str = "auto"
     tile: tuple[int, int] | None = None
-    num_streams: int = 1
+    num_streams: int = vsaether.backends.NUM_STREAMS
     encoding: Encoding = field(default_factory=Encoding)
     rate: Fraction | None = None
     limit: int | None = None
