@@ -50,6 +50,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
     config = tomllib.loads(args.config.read_text())
+    iterations = {stage: curve(args.run / f"curve_{stage}.csv") for stage in ("float", "qat")}
     precisions = PRECISIONS.get(config["variant"], ALL)
     qat = args.run / "qat.safetensors"
     report = build(args.run / "notfused.safetensors", out, qat=qat, name=args.name, precisions=precisions)
@@ -68,7 +69,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
         "files": files,
         "training": {
             "config": config,
-            "iterations": {stage: curve(args.run / f"curve_{stage}.csv") for stage in ("float", "qat")},
+            "iterations": iterations,
             "hardware": args.hardware,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "data": args.data,
@@ -86,10 +87,13 @@ def entry(path: Path) -> dict[str, Any]:
 
 
 def curve(path: Path) -> dict[str, float]:
-    """The last line of a training curve: steps and validation Y-PSNR."""
-    with path.open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    return {"steps": int(last["step"]), "validation_psnr_y": float(last["psnr_y"])}
+    """The last line of a training curve: steps and validation Y-PSNR. Raises ExportError where there is none."""
+    try:
+        with path.open(newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        return {"steps": int(last["step"]), "validation_psnr_y": float(last["psnr_y"])}
+    except (OSError, IndexError, KeyError, ValueError) as error:
+        raise ExportError(f"{path} is no curve of training.train ({error}); both stages have to be finished.") from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""training.release: a finished run becomes a preset; an unfinished one is refused before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import presets
+from export import runtimes
+from training import release
+
+CONFIG = Path(__file__).parents[2] / "training" / "configs" / "tiny_2x.toml"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with the released weights of tiny_2x."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    files = presets.load("tiny_2x")["files"]
+    for kind in ("notfused", "qat"):
+        shutil.copy(presets.DIR / "tiny_2x" / files[kind]["file"], folder / f"{kind}.safetensors")
+    for stage, steps in (("float", 300), ("qat", 20)):
+        text = f"step,loss,psnr_y,seconds_per_step\n100,0.02,34.0,0.1\n{steps},0.01,35.5,0.1\n"
+        (folder / f"curve_{stage}.csv").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where presets are written to."""
+    monkeypatch.setattr(presets, "DIR", tmp_path / "presets")
+    monkeypatch.setattr(runtimes, "milliseconds", lambda *_: 1.0)
+    return tmp_path / "presets"
+
+
+def release_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    arguments = [
+        "release",
+        str(run),
+        "--config",
+        str(CONFIG),
+        "--name",
+        "mine",
+        "--status",
+        "interim",
+        "--data",
+        "mine",
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    return release.main()
+
+
+def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert release_run(run, monkeypatch) == 0
+    preset = presets.load("mine")
+    assert set(preset["files"]) == {"notfused", "fused", "fp32", "int8", "qat"}
+    for entry in preset["files"].values():
+        assert release.entry(folder / "mine" / entry["file"]) == entry
+    assert preset["training"]["iterations"]["float"] == {"steps": 300, "validation_psnr_y": 35.5}
+    assert (folder / "mine" / preset["files"]["qat"]["file"]).read_bytes() == (run / "qat.safetensors").read_bytes()
+    assert preset["measured"] == {}
+
+
+@pytest.mark.parametrize("missing", ["curve_float.csv", "curve_qat.csv", "notfused.safetensors", "qat.safetensors"])
+def test_an_unfinished_run_is_refused(
+    missing: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / missing).unlink()
+    assert release_run(run, monkeypatch) == 1
+    assert missing in capsys.readouterr().err
+    assert not folder.exists() or not any(folder.rglob("*.*"))
