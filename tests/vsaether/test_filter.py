@@ -54,7 +54,7 @@ def test_int8_is_right_and_said_on_every_processor(
             vsaether.upscale(clip, engine.name, backend="ov")  # it is said once
             assert said == ([] if exact else [f"aether.Upscale: {backends.OpenVINO.remark('int8')}"])
             reference = np.stack(planes(vsaether.upscale(clip, engine.name, backend="ort")))
-            assert -10 * np.log10(np.mean((ours - reference) ** 2)) > 45, engine.name  # saturated: below 30
+            assert -10 * np.log10(np.mean((ours - reference) ** 2)) > 40, engine.name  # saturated: 30 and less
     finally:
         core.remove_log_handler(handle)
 

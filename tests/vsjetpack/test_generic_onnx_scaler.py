@@ -61,10 +61,17 @@ def scale(path: Path, backend: Any, clip: vs.VideoNode, **options: Any) -> vs.Vi
     return vsscale.GenericOnnxScaler(path, backend=backend, **options).scale(clip, 2 * clip.width, 2 * clip.height)
 
 
+def skip_inexact(path: Path, backend: str) -> None:
+    """Skip, aloud, what OpenVINO computes wrongly on processors without VNNI, and no host but vsaether corrects."""
+    if path.stem.endswith("int8") and backend == "OV_CPU" and vsaether.backends.OpenVINO.remark("int8"):
+        pytest.skip("OpenVINO's own int8 is not exact on this processor (no VNNI): not tested")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("path", ENGINES)
 def test_defaults(path: Path, backend: str, clip: vs.VideoNode) -> None:
     """Like vsaether, but for rounding: their defaults compute floating point in 16 bits, and int8 rounds elsewhere."""
+    skip_inexact(path, backend)
     output = scale(path, BACKENDS[backend], clip)
     assert output.format.id == vs.RGBS
     assert (output.width, output.height, output.num_frames) == (2 * WIDTH, 2 * HEIGHT, 2)
@@ -84,6 +91,7 @@ def test_defaults(path: Path, backend: str, clip: vs.VideoNode) -> None:
 def test_without_fp16_they_compute_what_vsaether_computes(
     path: Path, backend: str, ours: str, clip: vs.VideoNode
 ) -> None:
+    skip_inexact(path, backend)
     output = scale(path, BACKENDS[backend](fp16=False), clip)
     expected = vsaether.upscale(clip, engine=path, backend=ours)
     assert abs(planes(expected) - planes(output)).max() <= 0.25 * CODE
