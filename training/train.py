@@ -28,12 +28,12 @@ from export.equalise import equalise
 from export.metrics import psnr_y
 from training.data import Batches, DataError, Pair, read_images, validation_set
 from training.degrade import Video
+from training.optimizer import OPTIMIZERS, has_bf16, make_optimizer
 from training.resume import TrainingError, load_state, save_state
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
 KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, float]": dict}
-OPTIMIZERS = ("adamw", "adan", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ def train(args: argparse.Namespace) -> None:
         model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(model, stage)
+    optimizer = make_optimizer(model, stage.optimizer, stage.lr)
     args.out.mkdir(parents=True, exist_ok=True)
     step = load_state(state, config, args.stage, model, ema, optimizer)
     if step is None and result.exists():
@@ -240,34 +240,6 @@ def train(args: argparse.Namespace) -> None:
     save_state(state, config, args.stage, step, model, ema, optimizer)
     arch.write_checkpoint(ema, result)
     print(f"{result}: step {step} of {stage.steps}", flush=True)
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device computes bf16 itself."""
-    if torch.device(device).type != "cpu":
-        return True
-    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 and newer
-    return any(value for key, value in abilities.items() if key.endswith("bf16"))
-
-
-def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    """The stage's optimizer, without weight decay; TrainingError where its package is missing."""
-    if stage.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    try:
-        import pytorch_optimizer
-    except ImportError:
-        raise TrainingError(
-            f"optimizer = {stage.optimizer!r} needs a package: pip install pytorch_optimizer."
-        ) from None
-    if stage.optimizer == "adan":
-        return pytorch_optimizer.Adan(model.parameters(), lr=stage.lr, betas=(0.98, 0.92, 0.99))
-    # Orthogonal updates are for matrices that mix channels; the rest goes to its AdamW. With the adjusted learning
-    # rate both make steps of the same size (Liu et al., Moonlight, 2025), so that one schedule serves both.
-    mixing = [p for p in model.parameters() if p.ndim > 1 and p.shape[1] > 1]
-    rest = [p for p in model.parameters() if not (p.ndim > 1 and p.shape[1] > 1)]
-    groups = [{"params": mixing, "use_muon": True, "use_adjusted_lr": True}, {"params": rest, "use_muon": False}]
-    return pytorch_optimizer.Muon(groups, lr=stage.lr, adamw_lr=stage.lr, adamw_betas=(0.9, 0.99))
 
 
 def distance(sr: Tensor, hr: Tensor, fft_weight: float) -> Tensor:
