@@ -157,7 +157,7 @@ def test_the_released_state_can_be_resumed(tmp_path: Path) -> None:
         pytest.skip("training/state/small_2x is not here")
     config = tomllib.loads((folder.parents[1] / "configs" / "small_2x.toml").read_text())
     model = train.build_network(config, None)
-    optimizer = train.make_optimizer(model, train.Stage(steps=1, lr=1e-4, optimizer=config["float"]["optimizer"]))
+    optimizer = train.make_optimizer(model, config["float"]["optimizer"], 1e-4)
     ema = {k: v.clone() for k, v in model.state_dict().items()}
     step = resume.load_state(folder, config, "float", model, ema, optimizer)
     assert step == json.loads((folder / "state.json").read_text())["step"]
