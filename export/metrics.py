@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.generic]
 
+BT601 = (65.481, 128.553, 24.966)  # Y of limited range (ITU-R BT.601, 8 bit) from R, G, B in [0, 1], without its 16
+
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
 
@@ -57,7 +59,7 @@ def luma(image: Image) -> NDArray[np.float64]:
         return image.astype(np.float64)
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"luma takes RGB (H, W, 3) or grey (H, W) images; the shape given is {image.shape}.")
-    return 16.0 + image.astype(np.float64) @ (np.array([65.481, 128.553, 24.966]) / 255.0)
+    return 16.0 + image.astype(np.float64) @ (np.array(BT601) / 255.0)
 
 
 def psnr_y(image: Image, reference: Image, shave: int = 0) -> float:

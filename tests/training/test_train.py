@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import arch
+from export import metrics
 from export.metrics import imresize
 from export.quantize import quantize
 from training import resume, train
@@ -200,6 +201,14 @@ def test_another_models_state_is_not_overwritten(run: Run, tmp_path: Path, capsy
     assert run("net", config=other) == 1
     assert "another model" in capsys.readouterr().err
     assert (tmp_path / "net" / "notfused.safetensors").read_bytes() == before
+
+
+def test_the_distance_is_that_of_the_measure() -> None:
+    a, b = np.random.default_rng(0).random((2, 6, 5, 3))
+    error = torch.tensor(a - b).permute(2, 0, 1)[None]
+    y = np.abs(metrics.luma(255 * a) - metrics.luma(255 * b)).mean() / 219  # of limited range
+    assert float(train.distance(error, 0.0)) == pytest.approx(np.abs(a - b).mean())
+    assert float(train.distance(error, 2.0)) == pytest.approx(np.abs(a - b).mean() + 2 * y)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
