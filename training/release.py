@@ -23,8 +23,7 @@ from export.build import build, table
 from export.errors import ExportError
 from export.verify import Precision, write
 
-PRECISIONS: dict[str, tuple[Precision, ...]] = {"aether_tiny": ("fp32", "int8")}
-ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def main() -> int:
@@ -51,9 +50,8 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
     out = presets.DIR / args.name
     config = tomllib.loads(args.config.read_text())
     iterations = {stage: curve(args.run / f"curve_{stage}.csv") for stage in ("float", "qat")}
-    precisions = PRECISIONS.get(config["variant"], ALL)
     qat = args.run / "qat.safetensors"
-    report = build(args.run / "notfused.safetensors", out, qat=qat, name=args.name, precisions=precisions)
+    report = build(args.run / "notfused.safetensors", out, qat=qat, name=args.name, precisions=PRECISIONS)
     stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
     write(qat.read_bytes(), out / f"{stem}_qat.safetensors")
     files = {fact["kind"]: entry(out / file) for file, fact in report["files"].items()}
