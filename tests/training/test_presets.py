@@ -36,6 +36,7 @@ def trained(name: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_is_the_one_the_preset_describes(name: str) -> None:
+    assert set(files(name)) == {"notfused", "fused", "qat", "fp32", "fp16", "int8"}
     for kind, entry in files(name).items():
         data = read(name, kind)
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (entry["sha256"], entry["bytes"]), kind
