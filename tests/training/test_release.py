@@ -56,7 +56,7 @@ def release_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert release_run(run, monkeypatch) == 0
     preset = presets.load("mine")
-    assert set(preset["files"]) == {"notfused", "fused", "fp32", "int8", "qat"}
+    assert set(preset["files"]) == {"notfused", "fused", "fp32", "fp16", "int8", "qat"}
     for entry in preset["files"].values():
         assert release.entry(folder / "mine" / entry["file"]) == entry
     assert preset["training"]["iterations"]["float"] == {"steps": 300, "validation_psnr_y": 35.5}
