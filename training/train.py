@@ -213,7 +213,8 @@ def train(args: argparse.Namespace) -> None:
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
-        loss = distance(sr.float() - hr, stage.luma) + stage.fft_weight * spectral(sr.float() - hr)
+        error = sr.float() - hr
+        loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
         if teacher is not None:
             with torch.no_grad():
                 target = teacher(lr)

@@ -211,6 +211,25 @@ def test_the_distance_is_that_of_the_measure() -> None:
     assert float(train.distance(error, 2.0)) == pytest.approx(np.abs(a - b).mean() + 2 * y)
 
 
+@pytest.mark.parametrize("option", ["luma", "fft_weight"])
+def test_the_weights_of_the_loss_count_in_both_stages(run: Run, tmp_path: Path, option: str) -> None:
+    results: list[dict[str, torch.Tensor]] = []
+    for weight in (0.0, 2.0):
+        config, out = toy(), f"weight{weight}"
+        config["float"][option] = weight
+        assert run(out, config=config) == 0
+        results.append(trained(tmp_path / out))
+    for weight in (0.0, 2.0):  # from one and the same float network
+        config, out = toy(), "weight0.0"
+        config["qat"][option] = weight
+        shutil.rmtree(tmp_path / out / "state_qat", ignore_errors=True)
+        (tmp_path / out / "qat.safetensors").unlink(missing_ok=True)
+        assert run(out, "--stage", "qat", config=config) == 0
+        results.append(load_file(tmp_path / out / "qat.safetensors"))
+    assert not same(*results[:2])
+    assert not same(*results[2:])
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     run: Run,
     tmp_path: Path,
