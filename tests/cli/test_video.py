@@ -59,6 +59,17 @@ def test_the_last_line_tells_what_was_done(run: Run, rich: Path, tmp_path: Path)
     assert "12/12 frames" in result.err
 
 
+def test_a_precision_computed_in_another_way_is_told_at_the_end(
+    run: Run, rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary does not say less than the warning did."""
+    import vsaether
+
+    monkeypatch.setattr(vsaether.backends.OpenVINO, "remark", classmethod(lambda _, precision: "in another way"))
+    result = run(rich, tmp_path / "out.mkv", *FAST)
+    assert "precision   fp32; in another way" in result.out
+
+
 def test_packets_lie_in_order_of_time(run: Run, tmp_path: Path) -> None:
     """Sound stays beside the picture in the file, though the encoder holds back half a minute of frames."""
     source = make_video(tmp_path / "in.mkv", pts=[1000 * i for i in range(60)], audio="aac")

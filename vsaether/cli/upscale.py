@@ -110,7 +110,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     if isinstance(source, VideoSource) and source.undecodable:
         notice(f"{source.undecodable} damaged packets of the input could not be decoded")
     size = source.info.width * engine.scale, source.info.height * engine.scale
-    return Summary(engine.name, engine.precision, backend.name, writer.frames, seconds, size, job.source, job.output)
+    precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
+    return Summary(engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output)
 
 
 def _source(job: Job) -> VideoSource | ImageSource:
