@@ -166,15 +166,15 @@ def _check_contents(path: Path, model: onnx.ModelProto) -> None:
     graphs = [model.graph]
     while graphs:
         graph = graphs.pop()
-        tensors = [*graph.initializer]
-        for sparse in graph.sparse_initializer:
-            tensors += [sparse.values, sparse.indices]
+        tensors, sparse = [*graph.initializer], [*graph.sparse_initializer]
         for node in graph.node:
             if node.domain not in DEFAULT_DOMAINS:
                 raise EngineError(f"{path} uses operators outside the default ONNX domain: {node.domain}")
             for attribute in node.attribute:
                 tensors += [attribute.t, *attribute.tensors]
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
                 graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
             raise EngineError(f"{path} keeps weights in another file; an engine is one file")
 

@@ -81,6 +81,20 @@ def test_external_data_in_a_subgraph_is_refused(model: onnx.ModelProto, save: An
         engines.resolve(save(model))
 
 
+@pytest.mark.parametrize("part", ["values", "indices"])
+@pytest.mark.parametrize("place", ["initializer", "attribute", "attributes"])
+def test_external_data_in_a_sparse_tensor_is_refused(part: str, place: str, model: onnx.ModelProto, save: Any) -> None:
+    sparse = onnx.SparseTensorProto(dims=[1])
+    getattr(sparse, part).data_location = onnx.TensorProto.EXTERNAL
+    if place == "initializer":
+        model.graph.sparse_initializer.append(sparse)
+    else:
+        value = sparse if place == "attribute" else [sparse]
+        model.graph.node.append(helper.make_node("Constant", [], ["c"], sparse_value=value))
+    with pytest.raises(EngineError, match="keeps weights in another file"):
+        engines.resolve(save(model))
+
+
 def test_custom_operators_are_refused(model: onnx.ModelProto, save: Any) -> None:
     model.graph.node[0].domain = "com.example"
     with pytest.raises(EngineError, match=r"outside the default ONNX domain: com\.example"):
