@@ -5,6 +5,7 @@
 
 import functools
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ from .errors import ArgumentError, BackendError
 NUM_STREAMS = 2
 """Inferences at the same time, if not said otherwise. Two: cores that have nothing to do in the one, at its smallest
 layers and between them, work for the other (1.1 times the frames a second on 2 cores)."""
+
+MAX_STREAMS = 1024
+"""More than any machine has use for. OpenVINO, asked for billions, aborts the whole process."""
 
 
 class Backend(Protocol):
@@ -47,7 +51,7 @@ class _OnCPU:
 
     def __post_init__(self) -> None:
         if self.device_id != 0:
-            raise ArgumentError(f"device_id is {self.device_id}; a CPU backend has only device 0")
+            raise ArgumentError(f"device_id is {self.device_id!r}; a CPU backend has only device 0")
 
 
 @dataclass(frozen=True)
@@ -150,16 +154,16 @@ def probe() -> dict[str, str | None]:
 def create(name: str, *, num_streams: int = NUM_STREAMS, device_id: int = 0) -> Backend:
     """The backend of that name, or for "auto" the first which can run here.
 
-    Raises BackendError if there is none, or if it cannot be used with these arguments.
+    Raises BackendError if there is none, or ArgumentError if it cannot be used with these arguments.
     """
-    if num_streams < 1:
-        raise ArgumentError(f"num_streams is {num_streams}; it must be at least 1")
-    if name != "auto" and name not in BACKENDS:
+    if not isinstance(num_streams, Integral) or not 1 <= num_streams <= MAX_STREAMS:
+        raise ArgumentError(f"num_streams is {num_streams!r}; it must be a whole number from 1 to {MAX_STREAMS}")
+    if name not in ("auto", *BACKENDS):
         raise BackendError(f"there is no backend {name!r}; backends: auto, {', '.join(BACKENDS)}")
     reasons = []
     for cls in BACKENDS.values() if name == "auto" else [BACKENDS[name]]:
         reason = cls.unusable()
         if reason is None:
-            return cls(num_streams=num_streams, device_id=device_id)
+            return cls(num_streams=int(num_streams), device_id=device_id)
         reasons.append(f"{cls.name}: {reason}")
     raise BackendError(f"no backend can be used ({'; '.join(reasons)})")

@@ -187,6 +187,15 @@ def test_full_disk(
     assert others(tmp_path) == []
 
 
+def test_too_many_streams(run: Run, video: Path, tmp_path: Path) -> None:
+    """A number beyond all sense is refused with a sentence, however long it is."""
+    for number in (1025, 10**20):
+        result = run(video, tmp_path / "out.mkv", "--num-streams", number)
+        assert result.code == 1
+        assert result.error == f"vsaether: num_streams is {number}; it must be a whole number from 1 to 1024"
+    assert others(tmp_path, video) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_midway(long_video: Path, tmp_path: Path, slow_engine: str, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM leave nothing; even after SIGKILL there is nothing under the final name."""

@@ -92,7 +92,7 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
     [
         ({"engine": "huge_9x_fp4"}, "there is no engine 'huge_9x_fp4'; engines: "),
         ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, ov, ort"),
-        ({"num_streams": 0}, "num_streams is 0; it must be at least 1"),
+        ({"num_streams": 0}, "num_streams is 0; it must be a whole number from 1 to 1024"),
         ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
         ({"tile": 0}, "tile is 0; it must be one number or two .* of at least 1"),
         ({"tile": (32, 32, 32)}, "tile is .*; it must be one number or two"),
