@@ -75,12 +75,12 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
     levels = _tagged_range(props, FULL if family == vs.RGB else LIMITED)
     if range is not None:
         if range not in (LIMITED, FULL):
-            raise ArgumentError(f"range is {range}; it must be 0 (limited) or 1 (full)")
+            raise ArgumentError(f"range is {range!r}; it must be 0 (limited) or 1 (full)")
         levels = assume["_Range"] = range
 
     if family == vs.RGB:
         if matrix not in (None, RGB):
-            raise ArgumentError(f"matrix is {matrix}, but the clip is RGB; leave it out")
+            raise ArgumentError(f"matrix is {matrix!r}, but the clip is RGB; leave it out")
         matrix = RGB
         if tags.get("_Matrix", RGB) not in (RGB, UNSPECIFIED):
             assume["_Matrix"] = RGB
@@ -116,7 +116,9 @@ def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume:
     known = ", ".join(map(str, MATRICES))
     if given is not None:
         if given not in MATRICES:
-            raise ArgumentError(f"matrix is {given}; it must be one of {known} (as in H.273 and VapourSynth's resize)")
+            raise ArgumentError(
+                f"matrix is {given!r}; it must be one of {known} (as in H.273 and VapourSynth's resize)"
+            )
         assume["_Matrix"] = given
         return given
     tagged = tags.get("_Matrix", UNSPECIFIED)

@@ -49,7 +49,10 @@ def resolve(engine: str | os.PathLike[str]) -> Engine:
 
     Raises EngineError if there is none, or if the file is damaged or not one of ours.
     """
-    engine = os.fspath(engine)
+    try:
+        engine = os.fsdecode(engine)
+    except TypeError as error:
+        raise EngineError(f"engine is {engine!r}; it must be a name, or the path of an .onnx file") from error
     presets = _presets()
     if engine in presets:
         return _preset_engine(engine, presets[engine])
@@ -106,8 +109,8 @@ def _read_bytes(path: Path) -> bytes:
         if size > MAX_BYTES:
             raise EngineError(f"{path} has {size >> 20} MiB; an engine has at most {MAX_BYTES >> 20} MiB")
         return path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"cannot read the engine {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a ValueError where no file can have such a name
+        raise EngineError(f"cannot read the engine {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check(path: Path, data: bytes) -> Engine:

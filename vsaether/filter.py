@@ -5,7 +5,9 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 import vapoursynth as vs
 
@@ -13,6 +15,9 @@ from . import alpha, backends, colour, engines, fields, tiling
 from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
 
 FILTER = "aether.Upscale"
+
+PROPERTIES = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation", "_FieldBased")
+"""The frame properties which decide what is done; each is one whole number."""
 
 
 def upscale(
@@ -86,6 +91,7 @@ def _upscale(
 
     with clip.get_frame(0) as frame:
         props = dict(frame.props)
+    _check_props(props)
     source = colour.describe(clip, props, matrix, range)
     interlaced = fields.are_in(clip, props)
     tiles = tiling.plan(
@@ -134,6 +140,8 @@ def _warn(text: str) -> None:
 
 
 def _check_clip(clip: vs.VideoNode) -> None:
+    if not isinstance(clip, vs.VideoNode):
+        raise ClipError(f"the clip is of type {type(clip).__name__}; it must be a vapoursynth.VideoNode")
     if clip.format.color_family == vs.UNDEFINED or not clip.width or not clip.height:
         raise ClipError("the clip's format or size varies; make it constant, with resize, or split it with std.Trim")
     if clip.format.color_family not in (vs.GRAY, vs.YUV, vs.RGB):
@@ -142,13 +150,22 @@ def _check_clip(clip: vs.VideoNode) -> None:
         raise ClipError(f"{clip.format.name} has more than 16 bits a sample; convert it to 16 bits or to float")
 
 
+def _check_props(props: Mapping[str, Any]) -> None:
+    for key in PROPERTIES:
+        if not isinstance(props.get(key, 0), int):
+            raise ClipError(
+                f"frame 0 has {key}={props[key]!r}; it must be one whole number; set it with std.SetFrameProps, or "
+                "remove it with std.RemoveFrameProps"
+            )
+
+
 def _pair(name: str, value: int | Sequence[int] | None, least: int) -> tuple[int, int] | None:
-    """(horizontal, vertical) of an argument which is one number or two."""
+    """(horizontal, vertical) of an argument which is one whole number or two."""
     if value is None:
         return None
-    numbers = [value] if isinstance(value, int) else list(value)
-    if len(numbers) not in (1, 2) or any(number < least for number in numbers):
+    numbers = list(value) if isinstance(value, Iterable) else [value]
+    if len(numbers) not in (1, 2) or any(not isinstance(number, Integral) or number < least for number in numbers):
         raise ArgumentError(
-            f"{name} is {value}; it must be one number or two (horizontal, vertical) of at least {least}"
+            f"{name} is {value!r}; it must be one whole number or two (horizontal, vertical) of at least {least}"
         )
     return numbers[0], numbers[-1]

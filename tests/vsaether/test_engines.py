@@ -134,6 +134,8 @@ def test_not_an_engine_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
         engines.resolve(tmp_path / "missing.onnx")
     with pytest.raises(EngineError, match=r"cannot read the engine .*: Is a directory"):
         engines.resolve(f"{tmp_path}/")
+    with pytest.raises(EngineError, match=r"cannot read the engine .*: embedded null byte"):
+        engines.resolve("x\0.onnx")
     monkeypatch.setattr(engines, "MAX_BYTES", 1000)
     with pytest.raises(EngineError, match="an engine has at most"):
         engines.resolve(toy_engine)

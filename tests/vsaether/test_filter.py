@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import vsaether
 from vsaether import backends
-from vsaether.filter import _warn
+from vsaether.filter import PROPERTIES, _warn
 
 core = vs.core
 
@@ -94,10 +94,10 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
         ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, ov, ort"),
         ({"num_streams": 0}, "num_streams is 0; it must be a whole number from 1 to 1024"),
         ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
-        ({"tile": 0}, "tile is 0; it must be one number or two .* of at least 1"),
-        ({"tile": (32, 32, 32)}, "tile is .*; it must be one number or two"),
+        ({"tile": 0}, "tile is 0; it must be one whole number or two .* of at least 1"),
+        ({"tile": (32, 32, 32)}, r"tile is [(\[]32, 32, 32[)\]]; it must be one whole number or two"),
         ({"tile": 16, "overlap": 8}, "tile is 16 in horizontal direction, with an overlap of 8 .* more than 16"),
-        ({"overlap": -1}, "overlap is -1; it must be one number or two .* of at least 0"),
+        ({"overlap": -1}, "overlap is -1; it must be one whole number or two .* of at least 0"),
         ({"matrix": 99}, "matrix is 99; it must be one of 1, 4,"),
         ({"range": 2}, r"range is 2; it must be 0 \(limited\) or 1 \(full\)"),
         ({"dither": "noise"}, "dither is 'noise'; it must be one of none, ordered, random, error_diffusion"),
@@ -113,6 +113,44 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, to
         core.aether.Upscale(clip, **arguments)
     assert "\n" not in str(one.value)
     assert str(one.value).replace("(32, 32, 32)", "[32, 32, 32]") == str(other.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clip": "in.mkv"}, "the clip is of type str; it must be a vapoursynth.VideoNode"),
+        ({"engine": None}, "engine is None; it must be a name, or the path of an .onnx file"),
+        ({"backend": ["ov"]}, r"there is no backend \['ov'\]; backends: auto, ov, ort"),
+        ({"tile": 32.0}, "tile is 32.0; it must be one whole number or two"),
+        ({"tile": "32x32"}, "tile is '32x32'; it must be one whole number or two"),
+        ({"overlap": (8, 8.5)}, r"overlap is \(8, 8.5\); it must be one whole number or two"),
+        ({"num_streams": "2"}, "num_streams is '2'; it must be a whole number from 1 to 1024"),
+        ({"num_streams": 1.5}, "num_streams is 1.5; it must be a whole number from 1 to 1024"),
+        ({"num_streams": 10**20}, "num_streams is 100000000000000000000; it must be a whole number from 1 to 1024"),
+        ({"device_id": "0"}, "device_id is '0'; a CPU backend has only device 0"),
+        ({"matrix": "1"}, "matrix is '1'; it must be one of 1, 4,"),
+        ({"range": "1"}, r"range is '1'; it must be 0 \(limited\) or 1 \(full\)"),
+    ],
+)
+def test_arguments_of_a_wrong_type(arguments: dict[str, Any], message: str, noise: Any, toy_engine: str) -> None:
+    """Only Python can pass them: the plugin's arguments are typed."""
+    with pytest.raises(vs.Error, match=rf"^aether\.Upscale: {message}"):
+        vsaether.upscale(**{"clip": noise(vs.YUV420P8, 64, 48), "engine": toy_engine} | arguments)
+
+
+def test_numpy_numbers_are_numbers(noise: Any, toy_engine: str) -> None:
+    arguments: dict[str, Any] = {"tile": np.array([32, 24]), "overlap": np.int64(3), "num_streams": np.int64(1)}
+    result = vsaether.upscale(noise(vs.RGB24, 40, 30), toy_engine, **arguments)
+    assert (result.width, result.height) == (80, 60)
+
+
+@pytest.mark.parametrize("key", PROPERTIES)
+@pytest.mark.parametrize("value", [[1, 1], "x", 1.0])
+def test_properties_of_a_wrong_type(key: str, value: Any, toy_engine: str) -> None:
+    clip = core.std.BlankClip(format=vs.YUV444P8, length=1, keep=True)
+    clip = clip.std.SetFrameProps(**{key: value})
+    with pytest.raises(vs.Error, match=rf"^aether\.Upscale: frame 0 has {key}=.*; it must be one whole number; set it"):
+        vsaether.upscale(clip, toy_engine)
 
 
 @pytest.mark.parametrize(
