@@ -71,16 +71,15 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     Raises CheckpointError where something else is left.
     """
     for _ in range(len(CONTAINERS)):
-        if not isinstance(loaded, Mapping) or not loaded:
-            raise CheckpointError(f"holds {type(loaded).__name__} and no state dict; save model.state_dict().")
-        if all(isinstance(v, Tensor) for v in loaded.values()):
+        if not isinstance(loaded, Mapping) or all(isinstance(v, Tensor) for v in loaded.values()):
             break
         inner = next((loaded[c] for c in CONTAINERS if isinstance(loaded.get(c), Mapping)), None)
         if inner is None:
             names = ", ".join(repr(str(k)) for k in list(loaded)[:5])
             raise CheckpointError(f"no state dict under any of {', '.join(CONTAINERS)}; it holds {names}.")
         loaded = inner
-    assert isinstance(loaded, Mapping)
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise CheckpointError(f"holds {type(loaded).__name__} and no state dict; save model.state_dict().")
     state: dict[str, Tensor] = {}
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):

@@ -91,10 +91,16 @@ def test_a_prefix_of_some_keys_only_stays(state: State, tmp_path: Path) -> None:
     assert same(arch.read_checkpoint(saved(partly, tmp_path / "net.pth")), partly)
 
 
+def nested(content: object, depth: int) -> object:
+    return {"params": nested(content, depth - 1)} if depth else content
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({}, "holds dict and no state dict"),
+        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 7)),
+        (nested({}, 8), "entry 'params' is a dict, not a tensor"),
         ([torch.zeros(1)], "holds list"),
         (torch.zeros(3), "holds Tensor"),
         (3, "holds int"),
