@@ -38,8 +38,8 @@ def upscale(
     Any constant clip goes: GRAY, YUV or RGB of 8 to 16 bit integer, half or float. The result has the same format at
     the engine's scale times the size, the same number of frames, and the same frame properties; colour, alpha
     (``_Alpha``) and interlacing (``_FieldBased``) are those of the source. Whether there is alpha, whether all frames
-    are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are decided by frame 0. Colours
-    are clamped to [0, 1] in RGB before they reach the engine.
+    are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are decided by frame 0; alpha
+    which only later frames have is left out. Colours are clamped to [0, 1] in RGB before they reach the engine.
 
     Args:
         clip: the clip.
@@ -130,7 +130,10 @@ def _upscale(
     result = colour.from_rgb(rgb, source, dither)
     if interlaced:
         result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
-    return result.std.ClipToProp(opacity, alpha.PROPERTY) if opacity is not None else result
+    if opacity is None:
+        # A later frame may have one, of the source's size.
+        return result.std.RemoveFrameProps(alpha.PROPERTY)
+    return result.std.ClipToProp(opacity, alpha.PROPERTY)
 
 
 @functools.cache

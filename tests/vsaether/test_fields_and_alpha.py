@@ -98,6 +98,17 @@ def test_alpha_keeps_its_own_depth(planes: Any, identity_engine: str, noise: Any
     np.testing.assert_array_equal(planes(alpha)[0], planes(mask)[0].repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.parametrize("fields", [0, 2])
+def test_alpha_which_only_later_frames_have_is_left_out(fields: int, planes: Any, toy_engine: str, noise: Any) -> None:
+    clip, mask = noise(vs.RGB24, 40, 32, 2, _FieldBased=fields, own=7), noise(vs.GRAY8, 40, 32)
+    result = vsaether.upscale(clip[0] + clip[1].std.ClipToProp(mask, "_Alpha"), toy_engine)
+    with result.get_frame(1) as frame:
+        assert "_Alpha" not in frame.props
+        assert frame.props["own"] == 7
+    for got, expected in zip(planes(result, 1), planes(vsaether.upscale(clip, toy_engine), 1), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_alpha_of_another_size_is_refused(noise: Any, identity_engine: str) -> None:
     clip = noise(vs.RGB24, 40, 30).std.ClipToProp(noise(vs.GRAY8, 20, 30), "_Alpha")
     with pytest.raises(vs.Error, match=r"aether\.Upscale: _Alpha is 20x30 Gray8.*40x30"):
