@@ -35,11 +35,12 @@ def upscale(
 ) -> vs.VideoNode:
     """Upscale a clip with an AetherNet engine. ``core.aether.Upscale`` is the same filter.
 
-    Any constant clip goes: GRAY, YUV or RGB of 8 to 16 bit integer, half or float. The result has the same format at
-    the engine's scale times the size, the same number of frames, and the same frame properties; colour, alpha
-    (``_Alpha``) and interlacing (``_FieldBased``) are those of the source. Whether there is alpha, whether all frames
-    are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are decided by frame 0; alpha
-    which only later frames have is left out. Colours are clamped to [0, 1] in RGB before they reach the engine.
+    Any constant clip goes: GRAY, YUV (subsampled up to 4 times) or RGB of 8 to 16 bit integer, half or float. The
+    result has the same format at the engine's scale times the size, the same number of frames, and the same frame
+    properties; colour, alpha (``_Alpha``) and interlacing (``_FieldBased``) are those of the source. Whether there is
+    alpha, whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are
+    decided by frame 0; alpha which only later frames have is left out. Colours are clamped to [0, 1] in RGB before
+    they reach the engine.
 
     Args:
         clip: the clip.
