@@ -34,14 +34,16 @@ def build(
     precisions: Sequence[Precision] = PRECISIONS,
     calibration: Path | None = None,
     opset: int = 20,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make all files of one checkpoint in the folder `out`, and return the report on them.
 
     source: the checkpoint of the float files (and of int8, where `qat` is not given). qat: a checkpoint of
-    quantisation-aware training for the int8 file. name: the engines' name, by default from the variant.
+    quantisation-aware training for the int8 file. name: the engines' name, by default <variant>_<scale>x.
     calibration: a folder of images to choose int8 ranges on where no checkpoint has them; default: bundled ones.
+    overwrite: replace files of another network; those of the same one are replaced anyway.
 
-    Writes aether_<variant>_<scale>x_{fused,notfused}.safetensors, _fp32.onnx, _fp16.onnx and _fp32_int8.onnx.
+    Writes aether_<name>_{fused,notfused}.safetensors, _fp32.onnx, _fp16.onnx and _fp32_int8.onnx.
     Raises arch.CheckpointError or ExportError, before anything is written, for bad input or a failed check.
     """
     import safetensors.torch
@@ -55,14 +57,15 @@ def build(
     trained = pipeline.read(qat) if qat else network
     if qat and not trained.quantized:
         raise ExportError(f"{qat}: holds no ranges, so it is no checkpoint of quantisation-aware training.")
-    if qat and (trained.config.variant, trained.config.scale) != (config.variant, config.scale):
-        raise ExportError(f"{qat}: is {trained.config.variant} {trained.config.scale}x, another network than {source}.")
+    if qat and (theirs := trained.fused.config) != (ours := network.fused.config):
+        raise ExportError(f"{qat}: is {theirs}, another network than {source}: {ours}.")
     images = pictures.calibration(calibration, config.scale, config.in_chans)
     checks = [lr for lr, _ in pictures.evaluation(config.scale, config.in_chans)]
     pipeline.folder(out)
 
     expected = [pipeline.run(network.fused, lr).numpy() for lr in checks]
-    stem = pipeline.stem(config)
+    name = name or pipeline.short_name(config)
+    stem = f"aether_{name}"
     files: dict[str, bytes] = {}
     facts: dict[str, dict[str, Any]] = {}
     for kind, model in (("notfused", network.given), ("fused", network.fused)):
@@ -70,6 +73,8 @@ def build(
             continue  # the checkpoint given is a fused one
         state = {k: v.contiguous() for k, v in model.state_dict().items()}
         files[f"{stem}_{kind}.safetensors"] = safetensors.torch.save(state)
+        if kind == "fused" and not overwrite:
+            refuse_another(out / f"{stem}_fused.safetensors", files[f"{stem}_fused.safetensors"])
         facts[f"{stem}_{kind}.safetensors"] = {"kind": kind}
     for precision in precisions:
         int8 = precision == "int8"
@@ -85,7 +90,7 @@ def build(
     for file, data in files.items():
         facts[file] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     return {
-        "name": name or pipeline.short_name(config),
+        "name": name,
         "variant": config.variant,
         "scale": config.scale,
         "receptive_radius": config.receptive_radius,
@@ -94,6 +99,14 @@ def build(
         "images": reference(config, expected),
         "files": facts,
     }
+
+
+def refuse_another(path: Path, data: bytes) -> None:
+    """Raise ExportError where `path` holds other weights than `data`: the files beside it are another network's."""
+    from .errors import ExportError
+
+    if path.exists() and path.read_bytes() != data:
+        raise ExportError(f"{path} is there, of another network; give another --out, or --overwrite.")
 
 
 def describe(engine: Any, config: Any, expected: Sequence[Any]) -> dict[str, Any]:
@@ -261,6 +274,7 @@ def build_all(args: argparse.Namespace) -> None:
             precisions=precisions,
             calibration=args.calibration,
             opset=args.opset,
+            overwrite=args.overwrite,
         )
         models.append(report)
         print(table(report), flush=True)
@@ -278,6 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to choose int8 ranges on")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
     parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of another network")
     args = parser.parse_args(argv)
     return run_command("export.build", lambda: build_all(args))
 

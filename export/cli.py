@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
@@ -26,6 +27,14 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         print(f"{name}: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Raise ExportError where `target` exists and may not be replaced."""
+    from .errors import ExportError
+
+    if target.exists() and not overwrite:
+        raise ExportError(f"{target} exists; give another name, or --overwrite.")
 
 
 def size(text: str) -> tuple[int, int]:

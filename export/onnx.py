@@ -9,11 +9,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .cli import run_command, size, summary
+from .cli import refuse_existing, run_command, size, summary
 
 
 def export_file(
-    source: Path, target: Path, *, half: bool = False, opset: int = 20, static: tuple[int, int] | None = None
+    source: Path,
+    target: Path,
+    *,
+    half: bool = False,
+    opset: int = 20,
+    static: tuple[int, int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the verified ONNX file of a checkpoint. Raises arch.CheckpointError or ExportError."""
     from . import pictures, pipeline, runtimes
@@ -22,6 +28,7 @@ def export_file(
 
     if target.suffix.lower() != ".onnx":
         raise ExportError(f"{target}: suffix {target.suffix or '(none)'}; the file is written as .onnx.")
+    refuse_existing(target, overwrite)
     runtimes.check_installed()
     network = pipeline.read(source)
     if half and network.quantized:
@@ -42,11 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic")
     parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
     parser.add_argument("--static", type=size, metavar="HxW", help="fixed size, batch 1")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args(argv)
-    return run_command(
-        "export.onnx",
-        lambda: export_file(args.source, args.target, half=args.fp16, opset=args.opset, static=args.static),
-    )
+    options = {"half": args.fp16, "opset": args.opset, "static": args.static, "overwrite": args.overwrite}
+    return run_command("export.onnx", lambda: export_file(args.source, args.target, **options))
 
 
 if __name__ == "__main__":

@@ -10,20 +10,19 @@ import argparse
 from pathlib import Path
 
 import arch
-from export.cli import run_command, summary
+from export.cli import refuse_existing, run_command, summary
 from export.errors import ExportError
 
 
-def prepare(source: Path, target: Path, images: Path | None = None) -> None:
-    """Write the fake-quantised network of the float checkpoint `source` to `target`, which must not exist.
+def prepare(source: Path, target: Path, images: Path | None = None, *, overwrite: bool = False) -> None:
+    """Write the fake-quantised network of the float checkpoint `source` to `target`.
 
     images: folder to choose the ranges on; without it, the bundled images.
     Raises arch.CheckpointError or ExportError for checkpoints, images and targets that cannot be used.
     """
     from export import pictures, pipeline
 
-    if target.exists():
-        raise ExportError(f"{target} exists; give another name, or remove it first.")
+    refuse_existing(target, overwrite)
     read = pipeline.read(source)
     if read.quantized:
         raise ExportError(f"{source} holds ranges already: it can be trained on as it is.")
@@ -39,8 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("source", metavar="IN", type=Path, help="float checkpoint, .safetensors or .pth")
     parser.add_argument("target", metavar="OUT", type=Path, help="checkpoint to start from, .pth or .safetensors")
     parser.add_argument("--calibration", metavar="DIR", type=Path, help="images to choose ranges on")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args(argv)
-    return run_command("training.prepare_qat", lambda: prepare(args.source, args.target, args.calibration))
+    return run_command(
+        "training.prepare_qat",
+        lambda: prepare(args.source, args.target, args.calibration, overwrite=args.overwrite),
+    )
 
 
 if __name__ == "__main__":

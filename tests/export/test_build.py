@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import arch
+import presets
 from export import build, fuse, onnx, runtimes, verify
 from export.quantize import calibrate, quant_convs, quantize
 
@@ -151,6 +154,60 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == before
 
 
+def test_files_of_another_network_are_not_replaced(
+    checkpoint: Path, tiny: arch.AetherTiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.safetensors"
+    arguments = ["--fp32", "--out", str(out), "--model"]
+    assert build.main([*arguments, str(checkpoint)]) == 0
+    with torch.no_grad():
+        next(tiny.parameters()).mul_(2)
+    arch.write_checkpoint(tiny.state_dict(), other)
+    before = {p: p.read_bytes() for p in out.iterdir()}
+    assert build.main([*arguments, str(other)]) == 1
+    assert "of another network; give another --out, or --overwrite" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in out.iterdir()} == before
+    assert build.main([*arguments, str(checkpoint)]) == 0
+    assert build.main([*arguments, str(other), "--overwrite"]) == 0
+    assert (out / "aether_tiny_2x_fp32.onnx").read_bytes() != before[out / "aether_tiny_2x_fp32.onnx"]
+
+
+def test_presets_have_files_of_their_own(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two presets of one variant, as tiny_2x and tiny_2x_video are."""
+    for name in ("one_2x", "two_2x"):
+        (tmp_path / "presets" / name).mkdir(parents=True)
+        shutil.copy(checkpoint, tmp_path / "presets" / name / "aether_notfused.safetensors")
+    monkeypatch.setattr(presets, "DIR", tmp_path / "presets")
+    assert build.main(["--fp32", "--out", str(tmp_path / "out")]) == 0
+    names = {f"aether_{n}_2x_{k}" for n in ("one", "two") for k in ("fp32.onnx", "fused.safetensors")}
+    assert names < {p.name for p in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize("command", [fuse, onnx])
+def test_an_existing_file_is_not_replaced(
+    command: ModuleType, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / ("fused.pth" if command is fuse else "net.onnx")
+    target.write_bytes(b"mine")
+    assert command.main([str(checkpoint), str(target)]) == 1
+    assert "exists; give another name, or --overwrite" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine"
+    assert command.main([str(checkpoint), str(target), "--overwrite"]) == 0
+    assert target.read_bytes() != b"mine"
+
+
+def test_ranges_of_another_network_are_refused(
+    checkpoint: Path, images: list[Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deeper = quantize(arch.fuse(arch.aether_tiny(2, embed_dim=8, depth=6)))
+    calibrate(deeper, images)
+    arch.write_checkpoint(deeper.state_dict(), tmp_path / "qat.pth")
+    arguments = ["--model", str(checkpoint), "--qat", str(tmp_path / "qat.pth"), "--out", str(tmp_path / "out")]
+    assert build.main(arguments) == 1
+    assert "another network than" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_failed_check_leaves_no_file(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +222,7 @@ def test_an_old_file_survives_a_failed_check(checkpoint: Path, tmp_path: Path, m
     target = tmp_path / "net.onnx"
     target.write_bytes(b"old")
     monkeypatch.setitem(verify.TOLERANCE, "fp32", -1.0)
-    assert onnx.main([str(checkpoint), str(target)]) == 1
+    assert onnx.main([str(checkpoint), str(target), "--overwrite"]) == 1
     assert target.read_bytes() == b"old"
     assert not list(tmp_path.glob(".*"))
 
