@@ -22,6 +22,7 @@ from PIL import Image
 
 import presets
 from export.metrics import imresize, modcrop, psnr_y, ssim_y, to_uint8
+from export.verify import write
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -85,7 +86,7 @@ def main() -> int:
     if args.presets:
         keep(rows)
     if args.table:
-        args.table.write_text(markdown(rows))
+        write(markdown(rows).encode(), args.table)
     return 0
 
 
@@ -96,8 +97,8 @@ def keep(rows: dict[str, dict[str, dict[str, float]]]) -> None:
         if name in presets.names():
             path = presets.DIR / name / "preset.json"
             preset = presets.load(name)
-            preset["measured"][precision] = figures
-            path.write_text(json.dumps(preset, indent=1) + "\n")
+            preset["measured"].setdefault(precision, {}).update(figures)
+            write(json.dumps(preset, indent=1).encode() + b"\n", path)
 
 
 def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:

@@ -65,10 +65,16 @@ def readme(text: str, figures: str) -> str:
 
 
 def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
-    """Engines with Y-PSNR/SSIM on the benchmarks of all of them, and milliseconds a frame beside the peers."""
+    """Engines with Y-PSNR/SSIM on the benchmarks, and milliseconds a frame beside the peers.
+
+    Raises ExportError where engines have not been measured on the same benchmarks.
+    """
     engines = {f"{n}_{p}": figures for n, preset in measured.items() for p, figures in preset["measured"].items()}
     times = {name: t["median_ms"] for name, t in speed["networks"].items()}
-    folders = [f for f in next(iter(engines.values())) if all(f in figures for figures in engines.values())]
+    folders = list(max(engines.values(), key=len))
+    for name, figures in engines.items():
+        if missing := [f for f in folders if f not in figures]:
+            raise ExportError(f"{name} has not been measured on {', '.join(missing)}: python -m benchmarks.quality.")
     lines = [
         f"| engine | {' | '.join(folders)} | ms a frame |",
         "|---" * (len(folders) + 2) + "|",
@@ -125,13 +131,15 @@ def captioned(picture: Image.Image, text: str) -> np.ndarray:
 
 def for_video(preset: dict[str, Any]) -> bool:
     """Whether a preset was trained on compressed video rather than on clean pictures."""
-    return preset["training"]["config"]["float"].get("degradation") == "video"
+    return preset["training"]["float"]["config"].get("degradation") == "video"
 
 
 def open_model_db(preset: dict[str, Any]) -> dict[str, Any]:
     """The entry of a model in OpenModelDB's format (github.com/OpenModelDB/open-model-database, data/models)."""
     training, files = preset["training"], preset["files"]
-    stage = training["config"]["float"]
+    stage = training["float"]["config"]
+    # of a network that began with another's weights these are not all
+    steps = {} if "init" in stage else {"trainingIterations": training["float"]["steps"]}
     config = arch.inspect(arch.read_checkpoint(presets.DIR / preset["name"] / files["notfused"]["file"]))
     blocks = config.depth if isinstance(config, arch.AetherTinyConfig) else sum(config.depths)
     sources = "compressed video" if for_video(preset) else "clean sources"
@@ -160,7 +168,7 @@ def open_model_db(preset: dict[str, Any]) -> dict[str, Any]:
             for kind, platform in kinds.items()
             if kind in files
         ],
-        "trainingIterations": training["iterations"]["float"]["steps"],
+        **steps,
         "trainingBatchSize": stage["batch"],
         "trainingHRSize": stage["patch"] * preset["scale"],
         "dataset": training["data"],

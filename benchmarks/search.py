@@ -23,6 +23,7 @@ from typing import Any
 import tomli_w
 
 from benchmarks import peers, speed
+from export.verify import write
 from training.plot import PlotError, read_curves
 
 CANDIDATES = Path(__file__).with_name("candidates.toml")
@@ -52,8 +53,8 @@ def main() -> int:
     except PlotError as error:
         print(f"benchmarks.search: {error}", file=sys.stderr)
         return 1
-    (args.docs / "search.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.docs / "search.md").write_text(table(result))
+    write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "search.json")
+    write(table(result).encode(), args.docs / "search.md")
     plot(result, args.docs / "search.png")
     print(table(result))
     return 0

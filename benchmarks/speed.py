@@ -30,6 +30,7 @@ import vapoursynth as vs
 
 import vsaether
 from benchmarks import peers
+from export.verify import write
 from vsaether import engines
 
 core: Any = vs.core  # plugins are attributes that no stub knows
@@ -56,8 +57,8 @@ def main() -> int:
         "scripts": scripts,
     }
     args.docs.mkdir(exist_ok=True)
-    (args.docs / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.docs / "speed.md").write_text(table(result))
+    write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "speed.json")
+    write(table(result).encode(), args.docs / "speed.md")
     plot(result, args.docs / "speed.png")
     print(table(result))
     return 0

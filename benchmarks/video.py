@@ -27,6 +27,7 @@ from PIL import Image
 
 import vsaether
 from benchmarks.report import captioned
+from export.verify import write
 
 core: Any = vs.core  # plugins are attributes that no stub knows
 Plane = NDArray[np.uint8]
@@ -66,8 +67,8 @@ def main() -> int:
         print(path.name, flush=True)
     result = {"height": args.height, "frames": args.frames, "psnr_y": psnr}
     (args.docs / "images").mkdir(parents=True, exist_ok=True)
-    (args.docs / "video.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.docs / "video.md").write_text(table(result))
+    write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "video.json")
+    write(table(result).encode(), args.docs / "video.md")
     Image.fromarray(np.concatenate(sheet)).save(args.docs / "images" / "video.png", optimize=True)
     print(table(result))
     return 0

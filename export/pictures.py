@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .errors import ExportError
@@ -17,6 +18,23 @@ BUNDLED = Path(__file__).resolve().parent / "images"
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MOST = 64  # images read from a folder
 SIDE = 384  # largest side of a calibration image, in LR pixels
+
+
+def decode(file: Path | IO[bytes]) -> np.ndarray:
+    """An image as uint8 (H, W, 3); 16-bit grey is reduced to 8 bit, and alpha left out.
+
+    Raises ValueError, saying why, for everything else that cannot be read so.
+    """
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith("I;16"):  # which Pillow's own conversion would clip at 255
+                return np.repeat(to_uint8(np.array(image)[:, :, None] / 257), 3, axis=2)
+            if image.mode not in ("I", "F"):
+                return np.array(image.convert("RGB"))
+            reason = f"its pixels are of mode {image.mode}; 8 bit and 16-bit grey can be read"
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        reason = str(error)
+    raise ValueError(reason)
 
 
 def read_folder(folder: Path) -> list[np.ndarray]:
@@ -32,9 +50,8 @@ def read_folder(folder: Path) -> list[np.ndarray]:
     images = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                images.append(np.array(image.convert("RGB")))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            images.append(decode(path))
+        except ValueError as error:
             raise ExportError(f"{path}: not readable as an image ({error}).") from error
     return images
 
@@ -57,8 +74,7 @@ def _pair(image: np.ndarray, scale: int, channels: int) -> tuple[Tensor, np.ndar
     hr = modcrop(image[: SIDE * scale, : SIDE * scale], scale)
     if 0 in hr.shape:
         raise ExportError(f"An image of {image.shape[1]}x{image.shape[0]} is too small for scale {scale}.")
-    lr = to_uint8(imresize(hr.astype(np.float64), Fraction(1, scale)))
-    return to_tensor(lr), hr
+    return to_tensor(to_uint8(imresize(hr, Fraction(1, scale)))), hr
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from export.pictures import decode
 
 if TYPE_CHECKING:
     from training.degrade import Video
@@ -40,15 +42,8 @@ def read_images(root: Path, minimum: int) -> tuple[dict[str, np.ndarray], list[s
     skipped: list[str] = []
     for name, file in _files(root):
         try:
-            with Image.open(file) as image:
-                pixels = np.array(image.convert("RGB"))
-        except (
-            UnidentifiedImageError,
-            OSError,
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ) as error:
+            pixels = decode(file)
+        except ValueError as error:
             skipped.append(f"{name}: {error}")
             continue
         if min(pixels.shape[:2]) < minimum:
@@ -69,8 +64,8 @@ def _files(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
                         if member.name.lower().endswith(SUFFIXES):
                             file = tar.extractfile(member)
                             assert file is not None
-                            yield f"{path.name}/{member.name}", io.BytesIO(file.read())
-            except tarfile.TarError as error:
+                            yield f"{path.relative_to(root)}/{member.name}", io.BytesIO(file.read())
+            except (tarfile.TarError, EOFError, zlib.error) as error:
                 raise DataError(f"{path}: a damaged shard ({error}); copy it again, or take it away.") from None
         elif path.suffix.lower() in SUFFIXES:
             yield str(path.relative_to(root)), path
@@ -98,8 +93,8 @@ def cubic_matrix(size: int, scale: int) -> Tensor:
 class Batches:
     """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
 
-    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or by bicubic
-    downscaling and rounded to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times
+    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or `reduced` by
+    bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times
     `share`, then flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must
     stay flat, and no photo teaches that.
     """
@@ -148,13 +143,22 @@ class Batches:
                     colour = torch.where(colour < 128, 0, 255).to(torch.uint8)
                 crop = colour.expand(side, side, 3)
             crops.append(crop)
-        hr = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255)
-        if self.video:
-            lr, hr = self.video(hr, rng)
-        else:
-            lr = self.shrink @ hr @ self.shrink.T
-            lr = lr.mul_(255).round_().clamp_(0, 255).div_(255)
+        hr = torch.stack(crops).permute(0, 3, 1, 2).float()
+        lr, hr = self.video(hr / 255, rng) if self.video else (reduced(hr, self.shrink) / 255, hr / 255)
         return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
+
+
+def reduced(hr: Tensor, shrink: Tensor) -> Tensor:
+    """(..., H, W) of levels 0..255 -> LR of levels, by `shrink` of `cubic_matrix`.
+
+    Rounded and saturated after each pass, rows first, as `export.metrics.imresize` does on uint8; the levels and the
+    weights are exact in float32, and so the result is the same to the bit.
+    """
+    return _levels(_levels(shrink @ hr) @ shrink.T)
+
+
+def _levels(x: Tensor) -> Tensor:
+    return x.add_(0.5).floor_().clamp_(0, 255)
 
 
 def share(name: str, shares: dict[str, float]) -> float:
@@ -165,13 +169,14 @@ def share(name: str, shares: dict[str, float]) -> float:
 def validation_set(root: Path, scale: int, video: type[Video] | None = None, most: int = 16) -> list[Pair]:
     """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
     degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
-    crop = degrade.side if degrade else VALIDATION_CROP
+    crop = degrade.side if degrade else VALIDATION_CROP // scale * scale
     images, skipped = read_images(root, crop)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
     pairs: list[Pair] = []
     shrink = cubic_matrix(crop, scale)
-    for number, image in enumerate(list(images.values())[:: max(1, len(images) // most)][:most]):
+    evenly = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)  # names begin with the kind
+    for number, image in enumerate(list(images.values())[i] for i in evenly):
         y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
         hr = image[y : y + crop, x : x + crop]
         t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()
@@ -179,5 +184,5 @@ def validation_set(root: Path, scale: int, video: type[Video] | None = None, mos
             lr, target = degrade(t[None] / 255, np.random.default_rng(number))
             pairs.append((lr, target[0].mul(255).round().byte().permute(1, 2, 0).numpy()))
         else:
-            pairs.append(((shrink @ t @ shrink.T).round().clamp(0, 255).div(255)[None], hr))
+            pairs.append((reduced(t, shrink)[None] / 255, hr))
     return pairs

@@ -13,7 +13,6 @@ import hashlib
 import json
 import platform
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import presets
 from export.build import build, table
 from export.errors import ExportError
 from export.verify import Precision, write
+from training.resume import TrainingError, find_state, read_facts
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
@@ -30,7 +30,6 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Turn a finished run into a preset.")
     parser.add_argument("run", type=Path, help="folder of training.train")
-    parser.add_argument("--config", type=Path, required=True, help="the configuration that the run was started with")
     parser.add_argument("--name", required=True, help="preset name, e.g. tiny_2x")
     parser.add_argument("--status", choices=("interim", "release"), required=True)
     parser.add_argument("--data", required=True, help="the training data in words, with its licences")
@@ -38,7 +37,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         report = release(args)
-    except (ExportError, arch.CheckpointError) as error:
+    except (ExportError, TrainingError, arch.CheckpointError) as error:
         print(f"training.release: {error}", file=sys.stderr)
         return 1
     print(table(report))
@@ -48,10 +47,10 @@ def main() -> int:
 def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
-    config = tomllib.loads(args.config.read_text())
-    iterations = {stage: curve(args.run / f"curve_{stage}.csv") for stage in ("float", "qat")}
+    training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
     qat = args.run / "qat.safetensors"
-    report = build(args.run / "notfused.safetensors", out, qat=qat, name=args.name, precisions=PRECISIONS)
+    options: dict[str, Any] = {"qat": qat, "name": args.name, "precisions": PRECISIONS, "overwrite": True}
+    report = build(args.run / "notfused.safetensors", out, **options)
     stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
     write(qat.read_bytes(), out / f"{stem}_qat.safetensors")
     files = {fact["kind"]: entry(out / file) for file, fact in report["files"].items()}
@@ -66,8 +65,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
         "options": report["config"],
         "files": files,
         "training": {
-            "config": config,
-            "iterations": iterations,
+            **training,
             "hardware": args.hardware,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "data": args.data,
@@ -84,14 +82,27 @@ def entry(path: Path) -> dict[str, Any]:
     return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def curve(path: Path) -> dict[str, float]:
-    """The last line of a training curve: steps and validation Y-PSNR. Raises ExportError where there is none."""
+def finished(run: Path, stage: str) -> dict[str, Any]:
+    """What a stage was trained with and reached: its section of the configuration, from its state, and its curve's end.
+
+    "origin" is the sha256 of the checkpoint that it began with. Raises ExportError where the stage is not finished.
+    """
+    path = run / f"curve_{stage}.csv"
+    folder = find_state(run / f"state_{stage}")
+    if folder is None:
+        raise ExportError(f"{run} has no state_{stage}; both stages have to be finished.")
+    facts = read_facts(folder)
+    config, step = facts["config"], facts["step"]
     try:
         with path.open(newline="") as file:
             last = list(csv.DictReader(file))[-1]
-        return {"steps": int(last["step"]), "validation_psnr_y": float(last["psnr_y"])}
+        reached, psnr = int(last["step"]), float(last["psnr_y"])
     except (OSError, IndexError, KeyError, ValueError) as error:
         raise ExportError(f"{path} is no curve of training.train ({error}); both stages have to be finished.") from None
+    if not reached == step == config[stage]["steps"]:
+        ends = f"the state is of step {step}, the curve ends at {reached}, the configuration asks for"
+        raise ExportError(f"{run}: the {stage} stage is not finished: {ends} {config[stage]['steps']}; run it again.")
+    return {"steps": step, "validation_psnr_y": psnr, "origin": facts.get("origin"), "config": config[stage]}
 
 
 if __name__ == "__main__":

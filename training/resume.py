@@ -15,8 +15,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 SHARD = 14 << 20  # bytes; files of a state are to stay below 15 MiB
-# what a state has that does not list its files, as the first ones did not
-FIRST_FILES = ("model.safetensors", "ema.safetensors", "exp_avg.safetensors", "exp_avg_sq.safetensors")
 
 
 class TrainingError(RuntimeError):
@@ -31,8 +29,12 @@ def save_state(
     model: nn.Module,
     ema: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    origin: str | None = None,
 ) -> None:
-    """Write the whole state beside the old one, then swap: a kill at any moment leaves a complete state."""
+    """Write the whole state beside the old one, then swap: a kill at any moment leaves a complete state.
+
+    origin: sha256 of the checkpoint that the run began with.
+    """
     new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
     parts: dict[str, dict[str, Tensor]] = {"model": dict(model.state_dict()), "ema": ema}
     for name, parameter in model.named_parameters():
@@ -46,7 +48,7 @@ def save_state(
             for number, shard in enumerate(shards(tensors)):
                 (new / f"{part}{f'.{number}' if number else ''}.safetensors").write_bytes(save(shard))
         files = sorted(p.name for p in new.iterdir())
-        facts = {"step": step, "stage": stage, "config": config, "files": files}
+        facts = {"step": step, "stage": stage, "origin": origin, "config": config, "files": files}
         (new / "state.json").write_text(json.dumps(facts, indent=1))
         for path in [*new.iterdir(), new]:
             handle = os.open(path, os.O_RDONLY)
@@ -75,6 +77,26 @@ def shards(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     yield shard
 
 
+def find_state(folder: Path) -> Path | None:
+    """Where the state is: `folder`, or beside it where a run was killed between the two renames of `save_state`."""
+    return next((path for path in (folder, folder.with_suffix(".old")) if path.exists()), None)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """A state's step, stage, origin, configuration and files. Raises TrainingError where they are damaged."""
+    try:
+        facts = json.loads((folder / "state.json").read_text())
+        if not isinstance(facts["step"], int) or not isinstance(facts["config"][facts["stage"]], dict):
+            raise ValueError("state.json is not as it was written")
+        return facts | {"files": [str(name) for name in facts["files"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"{folder} is damaged ({error}); put a whole copy in its place.")
+
+
 def load_state(
     folder: Path,
     config: dict[str, Any],
@@ -82,24 +104,30 @@ def load_state(
     model: nn.Module,
     ema: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    origin: str | None = None,
 ) -> int | None:
     """Resume from `folder` where there is a state, and return its step; None where there is none.
 
-    Raises TrainingError where the state is damaged, or belongs to another model or optimizer, rather than start from
-    scratch over it.
+    origin: sha256 of the checkpoint that the run would begin with; without it, whatever it began with is right.
+    Changes of the schedule are allowed, and said. Raises TrainingError where the state is damaged, or belongs to
+    another model, stage, optimizer or origin, rather than start from scratch over it.
     """
-    if not folder.exists() and folder.with_suffix(".old").exists():
-        folder = folder.with_suffix(".old")  # killed between the two renames
-    if not folder.exists():
+    found = find_state(folder)
+    if found is None:
         return None
+    folder, saved = found, read_facts(found)
+    step, theirs = saved["step"], saved["config"]
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
     try:
-        saved = json.loads((folder / "state.json").read_text())
-        step, theirs = int(saved["step"]), saved["config"]
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
-        for name in saved.get("files", FIRST_FILES):
+        for name in saved["files"]:
             parts.setdefault(name.partition(".")[0], {}).update(load_file(folder / name))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise TrainingError(f"{folder} is damaged ({error}); put a whole copy in its place.") from error
+    except (OSError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+    if saved["stage"] != stage:
+        raise TrainingError(f"{folder} is the state of stage {saved['stage']}, not of {stage}; give another --out.")
+    if origin and saved.get("origin") not in (None, origin):
+        other = "began with another checkpoint than is given now: the network was trained on, or init was changed"
+        raise TrainingError(f"{folder} {other}. Give another --out, or move the state and its result away.")
     if theirs.get("model") != config.get("model") or theirs.get("variant") != config["variant"]:
         raise TrainingError(f"{folder} is the state of another model; give another --out, or its own config.")
     if (other := theirs.get(stage, {}).get("optimizer", "adamw")) != config[stage].get("optimizer", "adamw"):
@@ -119,5 +147,7 @@ def load_state(
         raise TrainingError(f"{folder} does not fit its own configuration ({error}).") from error
     for group in optimizer.param_groups:
         group["step"] = step  # where the packages' optimizers keep it
-    print(f"resumed at step {step}", flush=True)
+    changes = [f"{k} {theirs[stage].get(k)} -> {v}" for k, v in config[stage].items() if theirs[stage].get(k) != v]
+    changes += [f"{k} {v} -> default" for k, v in theirs[stage].items() if k not in config[stage]]
+    print(f"resumed at step {step}{', with ' if changes else ''}{', '.join(changes)}", flush=True)
     return step

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
+import hashlib
 import math
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +24,10 @@ import arch
 from export import quantize
 from export.equalise import equalise
 from export.metrics import BT601, psnr_y
+from training.config import DEGRADATIONS, Stage, read_config
 from training.data import Batches, DataError, Pair, read_images, validation_set
-from training.degrade import Video
-from training.optimizer import OPTIMIZERS, has_bf16, make_optimizer
-from training.resume import TrainingError, load_state, save_state
-
-DEGRADATIONS = {"bicubic": None, "video": Video}
-VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
-KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, float]": dict}
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Schedule of one stage. lr follows linear warm-up and a cosine to lr * final_lr."""
-
-    steps: int
-    lr: float
-    batch: int = 16
-    patch: int = 48  # LR pixels
-    warmup: int = 200
-    final_lr: float = 0.01
-    ema: float = 0.999
-    luma: float = 0.0  # weight of luma's L1 distance beside that of R, G and B
-    fft_weight: float = 0.05  # weight of the L1 distance between spectra, beside L1
-    anneal: tuple[float, float] = (0.0, 0.0)  # shares of the steps between which the window goes from 1 to 0
-    freeze_norm: float = 1.0  # share of the steps after which batch norms keep their averages, as when deployed
-    float32_from: float = 0.85  # share of the float stage after which bf16 autocast ends, where there is bf16
-    freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
-    calibration_batches: int = 16  # qat
-    saturate: bool = False  # qat: see export.quantize.quantize
-    int8_skips: bool = False  # qat: round the residual stream too; faster by a tenth, for 0.04 dB
-    save_every: int = 500
-    init: str = ""  # float: path of a checkpoint to start from
-    seed: int = 0
-    flat: float = 0.02  # share of crops of one constant colour
-    shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
-    degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
-    optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
+from training.optimizer import has_bf16, make_optimizer
+from training.resume import TrainingError, find_state, load_state, read_facts, save_state
 
 
 def main() -> int:
@@ -74,45 +40,22 @@ def main() -> int:
     parser.add_argument("--stage", choices=("float", "qat"), default="float")
     parser.add_argument("--max-minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=int, choices=range(1, 1025), metavar="N", help="CPU threads")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if not args.max_minutes >= 0:
+        parser.error(f"--max-minutes is {args.max_minutes}; it must be a number from 0.")
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}")
     try:
         train(args)
     except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
-    """A configuration and the schedule of one stage; TrainingError where either is not as it should be."""
-    try:
-        config = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is not readable as a configuration ({error}).") from None
-    whole = "model" in config or "init" in config.get("float", {})
-    if config.get("variant") not in VARIANTS or not whole or name not in config:
-        needed = f"variant (one of {', '.join(VARIANTS)}), [model] or an init in [float], and [{name}]"
-        raise TrainingError(f"{path}: needed are {needed}.")
-    try:
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config[name].items()}
-        stage = Stage(**values)
-    except TypeError as error:
-        raise TrainingError(f"{path}: section [{name}]: {error}.") from None
-    for field in dataclasses.fields(Stage):
-        value = getattr(stage, field.name)
-        if not isinstance(value, KINDS.get(str(field.type), tuple)):
-            raise TrainingError(f"{path}: section [{name}]: {field.name} is {value!r}, no {field.type}.")
-    if not all(isinstance(v, int | float) and v >= 0 for v in stage.shares.values()):
-        raise TrainingError(f"{path}: section [{name}]: shares are numbers from 0; given are {stage.shares}.")
-    if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
-        raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
-    for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS)):
-        if (value := getattr(stage, key)) not in allowed:
-            raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {', '.join(allowed)}.")
-    return config, stage
 
 
 def build_network(
@@ -122,7 +65,7 @@ def build_network(
 
     With `grow` a shallower aether_tiny fits too (see `arch.AetherTiny.deepened`).
     """
-    torch.manual_seed(config.get("seed", 0))
+    torch.manual_seed(config.get("float", {}).get("seed", 0))
     given = arch.load(weights) if weights else None
     if given is not None and "model" not in config:
         fits = isinstance(given, arch.AetherNet | arch.AetherTiny)
@@ -133,6 +76,8 @@ def build_network(
         model = getattr(arch, config["variant"])(**config["model"])
     except (TypeError, ValueError) as error:
         raise TrainingError(f"section [model]: {error}.") from None
+    if model.config.in_chans != 3:
+        raise TrainingError(f"section [model]: in_chans is {model.config.in_chans}; the training data is RGB, 3.")
     if given is not None:
         if grow and isinstance(given, arch.AetherTiny) and isinstance(model, arch.AetherTiny):
             given = given.deepened(max(model.config.depth, given.config.depth))
@@ -144,7 +89,7 @@ def build_network(
 
 def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn.Module:
     """The fused network equalised and fake-quantised, with ranges that are learnt with the weights."""
-    model = quantize.quantize(equalise(teacher, batches), saturate=stage.saturate, residual=stage.int8_skips)
+    model = quantize.quantize(equalise(teacher, batches))
     quantize.calibrate(model, batches)
     quantize.learn_ranges(model)
     return model
@@ -157,8 +102,16 @@ def train(args: argparse.Namespace) -> None:
     device, qat = args.device, args.stage == "qat"
     state = args.out / f"state_{args.stage}"
     result = args.out / ("qat.safetensors" if qat else "notfused.safetensors")
+    curve = args.out / f"curve_{args.stage}.csv"
     start = args.out / "notfused.safetensors" if qat else Path(stage.init) if stage.init else None
+    origin = None
+    if qat:
+        refuse_unfinished(args.out / "state_float")
+    elif "model" in config and (found := find_state(state)):
+        start, origin = None, read_facts(found).get("origin")  # init was read when the run began
     network = build_network(config, start, grow=not qat)
+    if start:
+        origin = hashlib.sha256(start.read_bytes()).hexdigest()
     scale = network.scale
 
     degrade = DEGRADATIONS[stage.degradation]
@@ -174,7 +127,10 @@ def train(args: argparse.Namespace) -> None:
     pairs = validation_set(args.val, scale, degrade) if args.val else []
 
     model: nn.Module = network
-    teacher = arch.fuse(network).to(device) if qat else None
+    try:
+        teacher = arch.fuse(network).to(device) if qat else None
+    except ValueError as error:
+        raise TrainingError(f"{start}: {error}") from None
     if teacher is not None:
         # steps that training never reaches: calibration sees other crops
         model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
@@ -182,15 +138,18 @@ def train(args: argparse.Namespace) -> None:
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(model, stage.optimizer, stage.lr)
     args.out.mkdir(parents=True, exist_ok=True)
-    step = load_state(state, config, args.stage, model, ema, optimizer)
+    step = load_state(state, config, args.stage, model, ema, optimizer, origin)
     if step is None and result.exists():
         raise TrainingError(f"{result} is there, but not the state that it came from; give another --out, or move it.")
     step = step or 0
 
     bf16 = not qat and stage.float32_from > 0 and has_bf16(device)
     if not bf16 and not qat and stage.float32_from > 0:
-        print("this processor has no bf16, which would be emulated, ten times slower: float32 throughout", flush=True)
-    clock, seen = time.monotonic(), 0
+        print(
+            "torch knows of no bf16 on this processor, and emulated it is ten times slower: float32 throughout",
+            flush=True,
+        )
+    clock = time.monotonic()
     losses: list[Tensor] = []
     while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
         done = step / stage.steps
@@ -227,20 +186,29 @@ def train(args: argparse.Namespace) -> None:
         optimizer.step()
         step += 1
         losses.append(loss.detach())
-        seen += 1
         average(ema, model, min(stage.ema, (step + 1) / (step + 10)))
 
         if step % stage.save_every == 0 or step == stage.steps:
-            mean = float(torch.stack(losses).mean())
-            save_state(state, config, args.stage, step, model, ema, optimizer)
-            psnr = validate(model, ema, pairs, device)
-            seconds = (time.monotonic() - clock) / seen
-            log(args.out / f"curve_{args.stage}.csv", step, mean, psnr, seconds)
-            losses, clock, seen = [], time.monotonic(), 0
+            seconds = (time.monotonic() - clock) / len(losses)
+            save_state(state, config, args.stage, step, model, ema, optimizer, origin)
+            log(curve, step, losses, validate(model, ema, pairs, device), seconds)
+            losses, clock = [], time.monotonic()
 
-    save_state(state, config, args.stage, step, model, ema, optimizer)
+    save_state(state, config, args.stage, step, model, ema, optimizer, origin)
+    if step and last_logged(curve) != step:  # stopped between two saves, or killed right after one
+        seconds = (time.monotonic() - clock) / max(len(losses), 1)
+        log(curve, step, losses, validate(model, ema, pairs, device), seconds)
     arch.write_checkpoint(ema, result)
     print(f"{result}: step {step} of {stage.steps}", flush=True)
+
+
+def refuse_unfinished(state: Path) -> None:
+    """Raise TrainingError where the float stage has stopped before its end: its learning rate is still high."""
+    if folder := find_state(state):
+        facts = read_facts(folder)
+        if (step := facts["step"]) < (steps := facts["config"]["float"]["steps"]):
+            how = f"finish it, or end it there: run it once with steps = {max(step, 1)}"
+            raise TrainingError(f"{folder}: the float stage stands at step {step} of {steps}; {how}.")
 
 
 def distance(error: Tensor, luma: float) -> Tensor:
@@ -298,8 +266,17 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
     return total / len(pairs)
 
 
-def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None:
+def last_logged(path: Path) -> int:
+    """The last step of a curve; 0 where there is none."""
+    try:
+        return int(path.read_text().splitlines()[-1].partition(",")[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def log(path: Path, step: int, losses: list[Tensor], psnr: float, seconds: float) -> None:
     """One line to the terminal and to the curve."""
+    loss = float(torch.stack(losses).mean()) if losses else math.nan
     print(f"step {step}: loss {loss:.5f}, validation {psnr:.3f} dB, {seconds:.3f} s/step", flush=True)
     new = not path.exists()
     with path.open("a", newline="") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import arch
 from training import train
@@ -66,7 +67,7 @@ def shorten(state: Path) -> None:
 
 
 def mix(state: Path) -> None:
-    """A moment that an older script's state, without a list of its files, would lack."""
+    """Without the list of its files, a missing one would not be missed."""
     facts = json.loads((state / "state.json").read_text())
     facts.pop("files")
     (state / "state.json").write_text(json.dumps(facts))
@@ -100,7 +101,7 @@ def test_a_state_of_the_other_stage_is_refused(run: Run, tmp_path: Path, capsys:
     assert run("net") == 0
     shutil.copytree(tmp_path / "net" / "state_float", tmp_path / "net" / "state_qat")
     assert run("net", "--stage", "qat") == 1
-    assert "does not fit" in capsys.readouterr().err
+    assert "is the state of stage float, not of qat" in capsys.readouterr().err
 
 
 def test_killed_between_the_renames_twice(run: Run, kill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +154,18 @@ def test_bad_configurations_are_refused(run: Run, tmp_path: Path, capsys: pytest
     stage = toy()["float"]
     assert "lr is '1e-3', no float" in message(float=stage | {"lr": "1e-3"})
     assert "anneal is 0.5, no tuple" in message(float=stage | {"anneal": 0.5})
-    assert "shares are numbers from 0" in message(float=stage | {"shares": {"text": -1}})
+    assert "shares is {'text': -1}; allowed are numbers from 0" in message(float=stage | {"shares": {"text": -1}})
     assert "below 1" in message(float=stage | {"patch": 0})
+    assert "needed are variant" in message(float=3)
+    for key, value in (("lr", -1e-3), ("lr", float("nan")), ("lr", float("inf")), ("seed", -1), ("warmup", -2)):
+        assert f"{key} is {value}; allowed are numbers from 0" in message(float=stage | {key: value})
+    for key in ("ema", "flat", "freeze_norm"):
+        assert f"{key} is 1.5; allowed are numbers from 0 to 1" in message(float=stage | {key: 1.5})
+    for value in ([0.5], [0.5, 0.1], [0.0, 2.0]):
+        assert "two shares of the steps" in message(float=stage | {"anneal": value})
+    assert "steps is True, no int" in message(float=stage | {"steps": True})
+    assert "section [float] has no freeze_ranges" in message(float=stage | {"freeze_ranges": 0.5})
+    assert "in_chans is 1; the training data is RGB" in message(model=toy()["model"] | {"in_chans": 1})
     assert not (tmp_path / "net").exists()
 
 
@@ -183,3 +194,37 @@ def test_shards_are_read_and_damaged_ones_refused(images: Path, tmp_path: Path) 
         shard.write_bytes(damaged)
         with pytest.raises(DataError, match=r"train_0.tar: a damaged shard"):
             read_images(folder, 32)
+    with tarfile.open(shard, "w:gz") as tar:
+        tar.add(images / "0.png", "0.png")
+    shard.write_bytes(shard.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"train_0.tar: a damaged shard"):
+        read_images(folder, 32)
+
+
+def test_shards_of_one_name_are_all_read(images: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "shards" / "a", tmp_path / "shards" / "b"):
+        folder.mkdir(parents=True)
+        with tarfile.open(folder / "train_0.tar", "w") as tar:
+            tar.add(images / "0.png", "0.png")
+    assert list(read_images(tmp_path / "shards", 32)[0]) == ["a/train_0.tar/0.png", "b/train_0.tar/0.png"]
+
+
+def test_16_bit_grey_is_reduced_and_other_depths_are_skipped(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "grey.png")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tiff")
+    (tmp_path / "damaged.tif").write_bytes((tmp_path / "float.tiff").read_bytes()[:200])
+    pixels, skipped = read_images(tmp_path, 32)
+    assert np.array_equal(pixels["grey.png"][0, :, 1], np.round(ramp[0] / 257))
+    assert [line.partition(":")[0] for line in skipped] == ["damaged.tif", "float.tiff"]
+    assert "mode F" in skipped[1]
+
+
+@pytest.mark.parametrize("options", [("--device", "nowhere"), ("--threads", "-1"), ("--max-minutes", "nan")])
+def test_bad_options_are_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("net", *options)
+    assert options[0] in capsys.readouterr().err
+    assert not (tmp_path / "net").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,6 @@ import pytest
 import presets
 from export import runtimes
 from training import release
-
-CONFIG = Path(__file__).parents[2] / "training" / "configs" / "tiny_2x.toml"
 
 
 @pytest.fixture
@@ -25,6 +24,10 @@ def run(tmp_path: Path) -> Path:
     for stage, steps in (("float", 300), ("qat", 20)):
         text = f"step,loss,psnr_y,seconds_per_step\n100,0.02,34.0,0.1\n{steps},0.01,35.5,0.1\n"
         (folder / f"curve_{stage}.csv").write_text(text)
+        (folder / f"state_{stage}").mkdir()
+        config = {"variant": "aether_tiny", stage: {"steps": steps, "lr": 1e-3}}
+        facts = {"step": steps, "stage": stage, "origin": "abc", "config": config, "files": []}
+        (folder / f"state_{stage}" / "state.json").write_text(json.dumps(facts))
     return folder
 
 
@@ -37,19 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def release_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    arguments = [
-        "release",
-        str(run),
-        "--config",
-        str(CONFIG),
-        "--name",
-        "mine",
-        "--status",
-        "interim",
-        "--data",
-        "mine",
-    ]
-    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("sys.argv", ["release", str(run), "--name", "mine", "--status", "interim", "--data", "mine"])
     return release.main()
 
 
@@ -59,16 +50,30 @@ def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: p
     assert set(preset["files"]) == {"notfused", "fused", "fp32", "fp16", "int8", "qat"}
     for entry in preset["files"].values():
         assert release.entry(folder / "mine" / entry["file"]) == entry
-    assert preset["training"]["iterations"]["float"] == {"steps": 300, "validation_psnr_y": 35.5}
+    reached = {"steps": 300, "validation_psnr_y": 35.5, "origin": "abc", "config": {"steps": 300, "lr": 1e-3}}
+    assert preset["training"]["float"] == reached
+    assert all(e["file"].startswith("aether_mine_") for e in preset["files"].values())
     assert (folder / "mine" / preset["files"]["qat"]["file"]).read_bytes() == (run / "qat.safetensors").read_bytes()
     assert preset["measured"] == {}
 
 
-@pytest.mark.parametrize("missing", ["curve_float.csv", "curve_qat.csv", "notfused.safetensors", "qat.safetensors"])
+def test_a_stage_stopped_early_is_refused(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "state_qat" / "state.json"
+    path.write_text(path.read_text().replace('"step": 20', '"step": 10'))
+    assert release_run(run, monkeypatch) == 1
+    assert "the state is of step 10, the curve ends at 20" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "missing", ["curve_float.csv", "curve_qat.csv", "notfused.safetensors", "qat.safetensors", "state_qat"]
+)
 def test_an_unfinished_run_is_refused(
     missing: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run / missing).unlink()
+    (run / missing).rename(run / "gone")
     assert release_run(run, monkeypatch) == 1
     assert missing in capsys.readouterr().err
     assert not folder.exists() or not any(folder.rglob("*.*"))

@@ -20,16 +20,18 @@ from export import metrics
 from export.metrics import imresize
 from export.quantize import quantize
 from training import resume, train
-from training.data import Batches, DataError, cubic_matrix, read_images
+from training.data import Batches, DataError, cubic_matrix, read_images, reduced, validation_set
+from training.optimizer import OPTIMIZERS
 
 from .conftest import Run, toy
 
 
 def test_lr_is_made_as_the_benchmarks_make_it() -> None:
-    hr = np.random.default_rng(1).random((36, 48))
+    hr = np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    hr[:24] = np.where(hr[:24] < 128, 0, 255)  # overshoots, which saturate after each pass
     for scale in (2, 3, 4):
-        down = cubic_matrix(36, scale).double().numpy() @ hr @ cubic_matrix(48, scale).double().numpy().T
-        assert np.abs(down - np.asarray(imresize(hr, 1 / scale), np.float64)).max() < 1e-6
+        lr = reduced(torch.from_numpy(hr).permute(2, 0, 1).float(), cubic_matrix(48, scale))
+        assert np.array_equal(lr.permute(1, 2, 0).numpy(), imresize(hr, 1 / scale))
 
 
 def test_a_batch_depends_on_seed_and_step_alone(images: Path) -> None:
@@ -51,7 +53,76 @@ def test_batches_stay_what_they_were() -> None:
     batches = Batches(images, 2, 16, 4, seed=5, flat=0.2, device="cpu")
     for tensor in (t for step in range(20) for t in batches.batch(step)):
         digest.update(tensor.mul(255).round().byte().contiguous().numpy().tobytes())
-    assert digest.hexdigest() == "3ea1d9315def5e9c96504012b35a0ec09aa5e4192a8595dee8277f631c336956"
+    assert digest.hexdigest() == "3be9fef1e6adc2bceed961f577cf2edf32ed5c7baff4338641a7b9cde482d220"
+
+
+def test_validation_takes_images_from_the_first_to_the_last(tmp_path: Path) -> None:
+    for level in range(35):
+        Image.new("RGB", (256, 256), (level, 0, 0)).save(tmp_path / f"{level:02}.png")
+    levels = [int(hr[0, 0, 0]) for _, hr in validation_set(tmp_path, 2)]
+    assert len(levels) == 16 and levels == sorted(set(levels))
+    assert (levels[0], levels[-1]) == (0, 34)
+
+
+def test_other_scales_are_validated(run: Run, tmp_path: Path) -> None:
+    """The validation crop is no multiple of 3."""
+    config = toy()
+    config["model"]["scale"] = 3
+    assert run("net", config=config) == 0
+
+
+def test_a_run_stopped_between_two_saves_is_on_its_curve(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy()
+    config["float"] |= {"steps": 1000, "save_every": 1000}
+    clock = iter(range(10**6))
+    monkeypatch.setattr(train.time, "monotonic", lambda: 10.0 * next(clock))  # ten seconds a look
+    assert run("net", "--max-minutes", "1", config=config) == 0
+    step = json.loads((tmp_path / "net" / "state_float" / "state.json").read_text())["step"]
+    assert 0 < step < 10
+    assert train.last_logged(tmp_path / "net" / "curve_float.csv") == step
+
+
+def test_an_unfinished_float_stage_is_not_quantised(
+    run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy()
+    assert run("net", "--max-minutes", "0") == 0
+    assert run("net", "--stage", "qat") == 1
+    assert "stands at step 0 of 6; finish it, or end it there" in capsys.readouterr().err
+    config["float"]["steps"] = 1
+    assert run("net", config=config) == 0
+    assert run("net", "--stage", "qat", config=config) == 0
+
+
+def test_quantisation_of_a_network_that_was_trained_on_is_not_resumed(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("net") == 0
+    assert run("net", "--stage", "qat") == 0
+    before = (tmp_path / "net" / "qat.safetensors").read_bytes()
+    config = toy()
+    config["float"]["steps"] = 8
+    capsys.readouterr()
+    assert run("net", config=config) == 0
+    assert "resumed at step 6, with steps 6 -> 8" in capsys.readouterr().out
+    assert run("net", "--stage", "qat", config=config) == 1
+    assert "began with another checkpoint than is given now" in capsys.readouterr().err
+    assert (tmp_path / "net" / "qat.safetensors").read_bytes() == before
+
+
+def test_init_is_read_once(run: Run, kill: Run, tmp_path: Path) -> None:
+    """A run goes on where its first checkpoint has been moved, and knows which it was."""
+    assert run("first") == 0
+    start = tmp_path / "first" / "notfused.safetensors"
+    origin = hashlib.sha256(start.read_bytes()).hexdigest()
+    config = toy()
+    config["float"]["init"] = str(start)
+    kill("net", config=config)
+    start.unlink()
+    assert run("net", config=config) == 0
+    assert json.loads((tmp_path / "net" / "state_float" / "state.json").read_text())["origin"] == origin
 
 
 def test_shares_weigh_images_by_the_beginning_of_their_name() -> None:
@@ -85,7 +156,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_killed_and_resumed_equals_uninterrupted(run: Run, kill: Run, tmp_path: Path, optimizer: str) -> None:
     config = toy()
     config["float"]["optimizer"] = optimizer
