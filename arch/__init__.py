@@ -13,7 +13,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
 from .detect import inspect, load, split_ranges
 from .errors import CheckpointError
-from .fused import FusedAetherNet, fuse, shift_floors
+from .fused import FusedAetherNet, fuse
 from .later import AetherNetLater
 from .layers import DropPath, GatedFFN, ReparamLargeKernelConv
 from .network import AetherNet
@@ -45,7 +45,6 @@ __all__ = [
     "install",
     "load",
     "read_checkpoint",
-    "shift_floors",
     "split_ranges",
     "write_checkpoint",
 ]

@@ -177,32 +177,6 @@ def _fuse_tiny(model: AetherTiny) -> AetherTiny:
     return fused
 
 
-@torch.no_grad()
-def shift_floors(model: AetherTiny, floors: Tensor) -> AetherTiny:
-    """Move the activations of a fused AetherTiny down: max(x, floors[i]) in place of ReLU, as a new module.
-
-    max(conv(x) + b, f0) with inputs lowered by d is max(conv(x + d) + b, f0): each bias takes up the shift of its
-    input and of its own output, so the function stays the same away from the image's border. Within
-    `depth` pixels of it the output changes a little, since zero padding now stands for the shifted zero;
-    quantisation-aware training starts from here and makes it up.
-
-    floors: (depth - 1,), each <= 0, in activation units. Raises ValueError for other shapes or unfused models.
-    """
-    if model.config.fused != "full" or floors.shape != model.floors.shape or not bool((floors <= 0).all()):
-        raise ValueError("shift_floors takes a fused AetherTiny and one floor <= 0 an activation.")
-    shifted = _fuse_tiny(model)
-    convs = [shifted.conv_first, *shifted.blocks, shifted.conv_last]
-    moved = floors.to(model.floors) - model.floors
-    for i, conv in enumerate(convs):
-        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-        if i > 0:
-            conv.bias -= conv.weight.sum((1, 2, 3)) * moved[i - 1]
-        if i < len(moved):
-            conv.bias += moved[i]
-    shifted.floors.copy_(floors)
-    return shifted
-
-
 def _blocks(model: AetherNet) -> list[AetherBlock]:
     return [m for m in model.modules() if isinstance(m, AetherBlock)]
 

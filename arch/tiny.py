@@ -63,8 +63,7 @@ class AetherTiny(Upscaler):
     conv_first, `depth` - 2 body convolutions, each followed by max(., floor), conv_last, plus the input's
     channels repeated (nearest-neighbour residual), PixelShuffle.
 
-    `floors` (fused form only) is the lower limit of each activation: 0 is ReLU. Symmetric int8 after a ReLU
-    wastes half of its codes; with the activation moved down by half its range (`shift_floors`) all are used.
+    `floors` (fused form only) is the lower limit of each activation: 0, which fusing gives, is ReLU.
     """
 
     config: AetherTinyConfig

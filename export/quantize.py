@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 import arch
-from arch.fused import FusedAetherBlock
 
 Method = Literal["max", "percentile", "mse"]
 Mode = Literal["off", "observe", "quantise"]
@@ -86,32 +85,26 @@ class Quantizer(nn.Module):
         chosen = torch.randint(flat.numel(), (min(flat.numel(), SAMPLES // 8),), generator=generator)
         self.samples.append(flat[chosen.to(flat.device)])
 
-    def choose(self, method: Method, *, floor: float | None = None) -> None:
-        """Set the range from what was observed, and forget that.
-
-        floor: the observed tensor's lowest value, where all codes are to be used from there up (the tensor
-        is then to be lowered until its floor is at code -128, see `calibrate`).
-        """
+    def choose(self, method: Method) -> None:
+        """Set the range from what was observed, and forget that."""
         if not self.samples:
             raise ValueError("Nothing was observed: calibration needs at least one image.")
         x = torch.cat(self.samples).float()
         x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:SAMPLES].to(x.device)]
-        # `x` in units where the range is [0, top] or [-top, top], with `codes` steps from 0 to top
-        x, codes = (x.abs(), CODES) if floor is None else (x - floor, CODES - self.lowest)
-        top = max(self.seen_max - (floor or 0.0), SMALLEST)
+        x, top = x.abs(), max(self.seen_max, SMALLEST)
         if method == "percentile":
             top = float(torch.sort(x).values[int(PERCENTILE * (len(x) - 1))])
         elif method == "mse":
             shares = [0.97**i for i in range(80)]  # 1 down to 0.09
-            top *= min(shares, key=lambda share: _rounding_error(x, top * share, codes))
+            top *= min(shares, key=lambda share: _rounding_error(x, top * share))
         with torch.no_grad():
-            self._amax.fill_(max(top * CODES / codes, SMALLEST))
+            self._amax.fill_(max(top, SMALLEST))
         self.samples, self.seen_max = [], 0.0
 
 
-def _rounding_error(x: Tensor, top: float, codes: int) -> float:
-    step = top / codes
-    return float((torch.clamp(torch.round(x / step), max=codes) * step - x).square().mean())
+def _rounding_error(x: Tensor, top: float) -> float:
+    step = top / CODES
+    return float((torch.clamp(torch.round(x / step), max=CODES) * step - x).square().mean())
 
 
 class QuantConv2d(nn.Conv2d):
@@ -151,63 +144,10 @@ class QuantConv2d(nn.Conv2d):
         amax = self.weight.detach().abs().amax((1, 2, 3), keepdim=True)
         self.weight_quantizer._amax.copy_(amax.clamp_min(SMALLEST))
 
-    def convolve(self, rounded: Tensor) -> Tensor:
-        """The convolution of an input that has been through `input_quantizer`."""
+    def forward(self, input: Tensor) -> Tensor:
         if self.training and self.track_weight:
             self.update_weight_range()
-        return self._conv_forward(rounded, self.weight_quantizer(self.weight), self.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.convolve(self.input_quantizer(input))
-
-
-class QuantBlock(FusedAetherBlock):
-    """A block whose skip connection carries the int8 tensor that its first convolution reads.
-
-    On OpenVINO's CPU plugin small_2x is a tenth faster so, and TensorRT needs it to keep the residual stream in
-    int8; but rounding the stream anew in each block costs 0.04 dB before training, so it is off by default. The
-    empty buffer `conv.input_quantizer._skip` marks it in a state dict.
-    """
-
-    @classmethod
-    def convert(cls, block: FusedAetherBlock) -> None:
-        """Make a block with a quantised first convolution one of these, in place."""
-        assert isinstance(block.conv, QuantConv2d)
-        block.conv.input_quantizer.register_buffer("_skip", torch.empty(0))
-        block.__class__ = cls
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert isinstance(self.conv, QuantConv2d)
-        x = self.conv.input_quantizer(x)
-        return x + self.ffn(self.norm(self.conv.convolve(x)))
-
-
-class QuantTiny(arch.AetherTiny):
-    """A quantised AetherTiny whose activation is the saturation of the next convolution's input at code -128.
-
-    max(x, -128 * step) followed by rounding to int8 is rounding to int8 alone: the exported graph has no
-    activation nodes, and uses all 256 codes where a ReLU's output would use 128. `floors` follow the ranges.
-    While the quantisers are off or observing, the activation is computed as such.
-    """
-
-    def _convs(self) -> list[QuantConv2d]:
-        convs = [self.conv_first, *self.blocks, self.conv_last]
-        return [c for c in convs if isinstance(c, QuantConv2d)]
-
-    def _sync_floors(self) -> None:
-        with torch.no_grad():
-            steps = [c.input_quantizer.scale for c in self._convs()[1:]]
-            self.floors.copy_((-CODES - 1) * torch.stack(steps))
-
-    def activate(self, x: Tensor, index: int) -> Tensor:
-        """See `AetherTiny.activate`."""
-        quantizer = self._convs()[index + 1].input_quantizer
-        return x if quantizer.mode == "quantise" else torch.maximum(x, self.floors[index])
-
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        if self._convs()[1].input_quantizer.mode == "quantise":
-            self._sync_floors()
-        super()._save_to_state_dict(destination, prefix, keep_vars)
+        return self._conv_forward(self.input_quantizer(input), self.weight_quantizer(self.weight), self.bias)
 
 
 def float_layers(model: nn.Module) -> dict[str, str]:
@@ -219,17 +159,12 @@ def float_layers(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def quantize(
-    model: nn.Module, *, skip: Sequence[str] | None = None, saturate: bool = False, residual: bool = False
-) -> nn.Module:
+def quantize(model: nn.Module, *, skip: Sequence[str] | None = None) -> nn.Module:
     """A copy of a fused model with every nn.Conv2d replaced by a QuantConv2d; ranges are to be set next.
 
     model: what `arch.fuse` returns. Of its ranges, those of weights are set; set those of inputs with
         `calibrate` or from a checkpoint (`export.ranges.load_ranges`).
     skip: names of convolutions that stay in float; by default those of `float_layers`.
-    residual: for FusedAetherNet, the blocks' skip connections are rounded too (QuantBlock).
-    saturate: for AetherTiny, let int8 saturation be the activation (QuantTiny) instead of ReLU: all 256 codes are
-        used and the activation costs nothing, but the image's border changes and has to be trained again.
 
     Raises ValueError for a model that is not fused or has no convolution, and for unknown names in `skip`.
     """
@@ -244,11 +179,6 @@ def quantize(
     for name, conv in convs.items():
         if name not in skip and not isinstance(conv, QuantConv2d):
             model.set_submodule(name, QuantConv2d.of(conv))
-    if saturate and isinstance(model, arch.AetherTiny) and not skip:
-        model.__class__ = QuantTiny
-    for block in model.modules():
-        if residual and isinstance(block, FusedAetherBlock) and isinstance(block.conv, QuantConv2d):
-            QuantBlock.convert(block)
     return model
 
 
@@ -259,11 +189,6 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], method: Method = "mse
     batches: images (N, in_chans, H, W) in [0, 1]; the model is run in float on them.
     method: "max" covers every value seen, "percentile" 99.99 % of them, "mse" minimises the mean squared
         rounding and clipping error.
-
-    A QuantTiny is moved as well: with s the step chosen for a ReLU's output over all 256 codes, biases are
-    changed so that the activation becomes max(x, -128 s) (`arch.shift_floors`). Within the receptive radius
-    of the image's border that changes the function, because zero padding then stands for 128 s; training
-    makes it up.
 
     Raises ValueError where `batches` is empty or the model holds no QuantConv2d.
     """
@@ -276,33 +201,11 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], method: Method = "mse
     try:
         for batch in batches:
             model(batch)
-        floors = dict.fromkeys(convs)
-        if isinstance(model, QuantTiny):
-            floors |= dict(zip(list(convs)[1:], model.floors.tolist(), strict=True))
-        for name, conv in convs.items():
-            conv.input_quantizer.choose(method, floor=floors[name])
-        if isinstance(model, QuantTiny):
-            _shift(model)
+        for conv in convs.values():
+            conv.input_quantizer.choose(method)
     finally:
         _set_modes(convs.values(), "quantise", "quantise")
         model.train(training)
-
-
-def _shift(model: QuantTiny) -> None:
-    """Move biases and floors to the ranges just chosen.
-
-    The biases are corrected for the rounded weights, not the float ones: the shift is as large as the activations,
-    so that a weight's rounding error times the shift would add a visible offset.
-    """
-    plain = arch.AetherTiny(model.config).to(model.floors)
-    state, _ = arch.split_ranges(model.state_dict())
-    for name, conv in quant_convs(model):
-        conv.weight_quantizer.mode = "quantise"
-        state[f"{name}.weight"] = conv.weight_quantizer(conv.weight)
-    plain.load_state_dict(state)
-    model._sync_floors()
-    shifted = arch.shift_floors(plain, model.floors).state_dict()
-    model.load_state_dict({k: v for k, v in shifted.items() if not k.endswith(".weight")}, strict=False)
 
 
 def learn_ranges(model: nn.Module) -> list[nn.Parameter]:

@@ -15,7 +15,7 @@ from arch.layers import ChannelNorm
 from arch.network import BLOCK_NORM_EPS, AetherBlock
 
 from .errors import ExportError
-from .quantize import QuantConv2d, QuantTiny, quant_convs, quantize
+from .quantize import QuantConv2d, quant_convs, quantize
 
 # <module>.input_quantizer._amax (modelopt) or <module>._input_quantizer._amax (pytorch-quantization)
 AMAX = re.compile(r"^(?P<module>.+)\._?(?P<kind>input|weight)_quantizer\._amax$")
@@ -57,10 +57,8 @@ def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
     missing = [n for n in names if n not in inputs]
     if len(missing) == len(names):
         raise ExportError("The checkpoint's quantisers have no ranges; was it saved before calibration?")
-    model = quantize(fused, skip=missing, residual=any(k.endswith("input_quantizer._skip") for k in ranges))
+    model = quantize(fused, skip=missing)
     _set(model, inputs, weights, _same_weights(original, model))
-    if isinstance(model, arch.AetherTiny) and _saturates(model):
-        model.__class__ = QuantTiny
     return model
 
 
@@ -147,9 +145,3 @@ def _per_channel(amax: Tensor | None, conv: QuantConv2d, parts: int) -> Tensor |
     if amax is None or amax.numel() not in (1, conv.out_channels // parts):
         return None
     return amax.expand(conv.out_channels // parts)
-
-
-def _saturates(model: arch.AetherTiny) -> bool:
-    """Whether each activation's floor is code -128 of the next convolution's input."""
-    steps = torch.stack([c.input_quantizer.scale for n, c in quant_convs(model) if n != "conv_first"])
-    return len(steps) == len(model.floors) and bool(torch.allclose(model.floors, -128 * steps, rtol=1e-3))

@@ -1,4 +1,4 @@
-"""`fuse`: the same function for every option, from an input it leaves alone; `shift_floors`."""
+"""`fuse`: the same function for every option, from an input it leaves alone."""
 
 from __future__ import annotations
 
@@ -137,47 +137,3 @@ def test_unannealed_window_is_refused(randomise: Randomise) -> None:
 def test_other_modules_are_refused() -> None:
     with pytest.raises(TypeError, match="Conv2d was given"):
         arch.fuse(nn.Conv2d(3, 3, 3))
-
-
-def test_shift_floors_is_exact_away_from_borders(randomise: Randomise) -> None:
-    model = randomise(arch.aether_tiny(embed_dim=16, depth=5)).double()
-    fused = arch.fuse(model)
-    assert isinstance(fused, arch.AetherTiny)
-    floors = torch.tensor([-0.7, -1.5, 0.0, -0.2])
-    state = copy.deepcopy(fused.state_dict())
-    shifted = arch.shift_floors(fused, floors)
-    assert all(torch.equal(state[k], v) for k, v in fused.state_dict().items()), "the given net was changed"
-    assert torch.equal(shifted.floors, floors.double())
-    image = torch.rand(2, 3, 24, 20, dtype=torch.float64)
-    with torch.inference_mode():
-        difference = (shifted(image) - fused(image)).abs()
-        assert float(shifted.activate(shifted.conv_first(image - 0.5), 0).min()) == pytest.approx(-0.7)
-    border = 2 * fused.receptive_radius
-    assert difference[..., border:-border, border:-border].max() <= 1e-12
-    assert difference.max() > 1e-3, "the zero padding stands for another value now: borders must differ"
-
-
-def test_shifts_add_up_and_go_back(randomise: Randomise) -> None:
-    fused = arch.fuse(randomise(arch.aether_tiny(embed_dim=16, depth=4)).double())
-    assert isinstance(fused, arch.AetherTiny)
-    floors = torch.tensor([-0.5, -1.0, -0.25])
-    once = arch.shift_floors(fused, floors)
-    twice = arch.shift_floors(arch.shift_floors(fused, floors / 2), floors)
-    back = arch.shift_floors(once, torch.zeros(3))
-    image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
-    assert largest_difference(once, twice, image) <= 1e-12
-    assert largest_difference(back, fused, image) <= 1e-12
-
-
-def test_shift_floors_refuses(randomise: Randomise) -> None:
-    model = randomise(arch.aether_tiny(embed_dim=16, depth=4))
-    assert isinstance(model, arch.AetherTiny)
-    fused = arch.fuse(model)
-    for net_, floors in (
-        (model, -torch.ones(3)),
-        (fused, -torch.ones(4)),
-        (fused, torch.tensor([-1.0, 0.1, -1.0])),
-        (fused, torch.tensor([-1.0, float("nan"), -1.0])),
-    ):
-        with pytest.raises(ValueError, match="shift_floors takes"):
-            arch.shift_floors(net_, floors)

@@ -10,7 +10,6 @@ import arch
 from export.quantize import (
     QuantConv2d,
     Quantizer,
-    QuantTiny,
     calibrate,
     float_layers,
     freeze_ranges,
@@ -78,42 +77,6 @@ def test_max_covers_what_was_seen_and_mse_clips_an_outlier() -> None:
         found[method] = float(next(quant_convs(model))[1].input_quantizer._amax)
     assert found["max"] == pytest.approx(20.0)
     assert found["mse"] < 0.9 * found["max"]
-
-
-def test_saturation_is_the_activation_and_uses_all_codes(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
-    fused = arch.fuse(tiny)
-    relu, shifted = quantize(fused), quantize(fused, saturate=True)
-    for model in (relu, shifted):
-        calibrate(model, images, "max")
-    assert isinstance(shifted, QuantTiny)
-    steps = torch.stack([c.input_quantizer.scale for n, c in quant_convs(shifted) if n != "conv_first"])
-    assert torch.allclose(shifted.floors, -128 * steps)
-    coarse = torch.stack([c.input_quantizer.scale for n, c in quant_convs(relu) if n != "conv_first"])
-    assert torch.allclose(steps, coarse * 127 / 255)  # the same range in twice as many steps
-    x = images[0]
-    inner = (..., slice(10, -10), slice(10, -10))  # the border is another function, by design
-    noise = []
-    for model in (relu, shifted):
-        rounded = model(x)
-        for _, conv in quant_convs(model):
-            conv.input_quantizer.mode = "off"
-        noise.append(rms(rounded[inner], model(x)[inner]))
-    assert 0 < noise[1] < 0.75 * noise[0]
-
-
-def test_a_shifted_state_is_a_float_network_too(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
-    """With the rounded weights, which the biases are corrected for, it is the ReLU network inside of the border."""
-    fused = arch.fuse(tiny)
-    model = quantize(fused, saturate=True)
-    calibrate(model, images, "max")
-    weights, _ = arch.split_ranges(model.state_dict())
-    plain = arch.inspect(weights).build()
-    with torch.no_grad():
-        rounded = {f"{n}.weight": c.weight_quantizer(c.weight) for n, c in quant_convs(model)}
-    plain.load_state_dict(weights | rounded)
-    fused.load_state_dict(fused.state_dict() | rounded)
-    inner = (..., slice(10, -10), slice(10, -10))
-    assert float((plain(images[0]) - fused(images[0])).detach()[inner].abs().max()) < 1e-4
 
 
 def test_gradients_reach_weights_and_ranges_and_frozen_ranges_stay(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
