@@ -18,6 +18,8 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from presets import contents
+
 from . import runtimes
 from .errors import ExportError
 from .quantize import quant_convs
@@ -124,10 +126,8 @@ def check_structure(proto: ModelProto, precision: Precision) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The ONNX checker refuses the model: {str(error).splitlines()[0]}") from error
     graph = proto.graph
-    if [o.domain for o in proto.opset_import] != [""] or proto.functions:
-        raise ExportError("The model uses operators outside of the default ONNX domain.")
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializer):
-        raise ExportError("The model keeps data in another file.")
+    if wrong := contents.fault(proto):
+        raise ExportError(f"The model {wrong}.")
     names = [v.name for v in (*graph.input, *graph.output)]
     types = {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
     if names != ["input", "output"] or types != {onnx.TensorProto.FLOAT}:

@@ -9,11 +9,12 @@ from typing import Any
 
 import onnx
 
+from presets import contents
+
 from .errors import EngineError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 MAX_BYTES = 512 << 20
-DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _check(path: Path, data: bytes) -> Engine:
         raise EngineError(f"{path} is not an ONNX file: {error}") from error
     if not model.graph.node:
         raise EngineError(f"{path} is not an ONNX file, or holds an empty graph")
-    _check_contents(path, model)
+    if wrong := contents.fault(model):
+        raise EngineError(f"{path} {wrong}")
     _check_interface(path, model.graph)
     facts = {entry.key: entry.value for entry in model.metadata_props}
     precision = _text(path, facts, "precision")
@@ -159,27 +161,6 @@ def _number(path: Path, facts: dict[str, str], key: str, low: int, high: int) ->
     if not low <= value <= high:
         raise EngineError(f"{path}: aether_{key} is {text!r}; it must be a number from {low} to {high}")
     return math.ceil(value)
-
-
-def _check_contents(path: Path, model: onnx.ModelProto) -> None:
-    foreign = {entry.domain for entry in model.opset_import} - set(DEFAULT_DOMAINS)
-    if foreign or model.functions:
-        names = ", ".join(sorted(foreign)) or "model-local functions"
-        raise EngineError(f"{path} uses operators outside the default ONNX domain: {names}")
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        tensors, sparse = [*graph.initializer], [*graph.sparse_initializer]
-        for node in graph.node:
-            if node.domain not in DEFAULT_DOMAINS:
-                raise EngineError(f"{path} uses operators outside the default ONNX domain: {node.domain}")
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-                graphs += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-        tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-            raise EngineError(f"{path} keeps weights in another file; an engine is one file")
 
 
 def _check_interface(path: Path, graph: onnx.GraphProto) -> None:

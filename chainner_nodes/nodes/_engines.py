@@ -17,6 +17,7 @@ from nodes.properties.inputs import EnumInput, OnnxGenericModelInput
 
 import presets
 from export import runtimes
+from presets import contents
 
 from ._inputs import choice, engine_names
 from ._upscale import Run
@@ -95,7 +96,10 @@ def generic(data: bytes) -> OnnxGeneric:
 
 def facts(model: OnnxGeneric) -> tuple[int, int]:
     """(receptive radius, bytes of activations) per input pixel. Raises ValueError for ONNX files of others."""
-    found = {p.key: p.value for p in onnx.load_model_from_string(model.bytes).metadata_props}
+    proto = onnx.load_model_from_string(model.bytes)
+    if wrong := contents.fault(proto):
+        raise ValueError(f"This ONNX model {wrong}.")
+    found = {p.key: p.value for p in proto.metadata_props}
     try:
         return int(found["aether_receptive_radius"]), int(found["aether_bytes_per_pixel"])
     except (KeyError, ValueError) as error:

@@ -174,6 +174,11 @@ def test_engine_node_takes_only_engines_of_ours(bgr: np.ndarray) -> None:
     foreign = _engines.generic(released.SerializeToString())
     with pytest.raises(ValueError, match="no AetherNet engine"):
         call("upscale_with_onnx_engine", bgr, "connected", foreign)
+    outside = _engines.generic(released.SerializeToString())
+    released.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    outside.bytes = released.SerializeToString()
+    with pytest.raises(ValueError, match="keeps weights in another file"):
+        call("upscale_with_onnx_engine", bgr, "connected", outside)
 
 
 def test_video_node_computes_repeated_frames_once(bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
