@@ -90,6 +90,25 @@ def test_output_is_never_overwritten_unasked(run: Run, video: Path, tmp_path: Pa
     assert others(tmp_path, video, out) == ["link.mkv"]
 
 
+def test_what_is_in_the_way_is_told_before_work(run: Run, video: Path, tmp_path: Path) -> None:
+    """A folder cannot be replaced by a file, nor a file by a folder; a link to nowhere is a file, too."""
+    (tmp_path / "out.mkv").mkdir()
+    (tmp_path / "link.mkv").symlink_to("nowhere")
+    (tmp_path / "frames").write_text("precious")
+    for name, arguments, reason in (
+        ("out.mkv", ("--overwrite",), "out.mkv is a folder"),
+        ("link.mkv", (), "link.mkv exists"),
+        ("frames", ("--overwrite",), "frames is not a folder"),
+    ):
+        result = run(video, tmp_path / name, *arguments)
+        assert result.code == 1
+        assert reason in result.error
+        assert "frames," not in result.err  # the progress bar has not begun
+    assert others(tmp_path, video) == ["frames", "link.mkv", "out.mkv"]
+    assert run(video, tmp_path / "link.mkv", "--overwrite", *FAST).code == 0
+    assert not (tmp_path / "link.mkv").is_symlink()
+
+
 def test_a_file_that_appears_meanwhile_is_left_alone(
     run: Run, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +141,7 @@ def test_a_file_that_appears_meanwhile_is_left_alone(
         (("out.xyz",), "the suffix .xyz is none of"),
         (("out.png",), "one image"),
         (("out", "--crf", "3"), "for videos"),
+        (("frame%03d",), "add one, such as frame%03d.png"),
         (("none/out.mkv",), "does not exist; create it first"),
         (("out.mkv", "--fps", "25"), "a video keeps its timestamps"),
     ],

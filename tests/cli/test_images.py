@@ -179,3 +179,18 @@ def test_a_full_folder_needs_overwrite(run: Run, tmp_path: Path) -> None:
     assert read_image(out / "a.png").width == 40
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "mine.txt"]
     assert "input itself" in run(tmp_path / "in", tmp_path / "in", "--overwrite").error
+
+
+@pytest.mark.parametrize("output", ["in", "in/%06d.png", "elsewhere"])
+def test_an_input_is_never_replaced(run: Run, tmp_path: Path, output: str) -> None:
+    """Neither by an image of its own name, nor by a number which is its name, nor by way of a link."""
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "000001.png"
+    write(source, np.zeros((20, 20, 3), np.uint8), "rgb24")
+    (tmp_path / "elsewhere").symlink_to("in")
+    before = source.read_bytes()
+    result = run(source, tmp_path / output, "--overwrite")
+    assert result.code == 1
+    assert "000001.png is an input itself" in result.error
+    assert source.read_bytes() == before
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["000001.png"]

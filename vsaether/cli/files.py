@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,15 +11,24 @@ from typing import Self
 from .errors import CliError
 
 
-def check_target(target: Path, source: Path, overwrite: bool) -> None:
-    """Refuse an output which could not be written, or would destroy something. Raises CliError."""
+def check_target(target: Path, source: Path, overwrite: bool, folder: bool = False) -> None:
+    """Refuse a file, or a folder, which could not be written, or would destroy something. Raises CliError."""
     if not target.parent.is_dir():
         raise CliError(f"the folder {target.parent} does not exist; create it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise CliError(f"the folder {target.parent} is not writable")
     if target.exists() and target.samefile(source):
         raise CliError(f"{target} is the input itself; choose another output")
-    if target.exists() and not target.is_dir() and not overwrite:
+    if folder and os.path.lexists(target) and not target.is_dir():
+        raise CliError(f"{target} is not a folder; choose another name")
+    if not folder:
+        _check_file(target, overwrite)
+
+
+def _check_file(target: Path, overwrite: bool) -> None:
+    if target.is_dir():
+        raise CliError(f"{target} is a folder; choose another name for the file")
+    if os.path.lexists(target) and not overwrite:  # a link to nowhere, too
         raise CliError(f"{target} exists; choose another name, or allow it to be replaced with --overwrite")
 
 
@@ -53,13 +63,17 @@ class PendingFile:
 
 
 class PendingFolder:
-    """A folder to be, or files to be added to one: write into ``path``, then ``commit``."""
+    """A folder to be, or files to be added to one: write into ``path``, then ``commit``.
 
-    def __init__(self, target: Path, overwrite: bool) -> None:
+    None of the files can take the place of one of ``inputs``.
+    """
+
+    def __init__(self, target: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         self.target = target
         unique = f"{uuid.uuid4().hex[:8]}.part"
         self.path = target / f".{unique}" if target.is_dir() else target.with_name(f".{target.name}.{unique}")
         self._overwrite = overwrite
+        self._inputs = {_identity(path) for path in inputs}
 
     def __enter__(self) -> Self:
         try:
@@ -74,18 +88,20 @@ class PendingFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a file into the folder. Raises CliError if one of this name is there already."""
-        if (self.target / name).exists() and not self._overwrite:
-            raise CliError(f"{self.target / name} exists; choose another folder, or allow it with --overwrite")
+        """Write a file into the folder. Raises CliError if one of this name is there, and must not be replaced."""
+        target = self.target / name
+        if target.exists() and _identity(target) in self._inputs:
+            raise CliError(f"{target} is an input itself; choose another folder or other names")
+        _check_file(target, self._overwrite)
         try:
             with open(self.path / name, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError as error:
-            raise CliError(f"two inputs would both be written as {self.target / name}; rename one") from error
+            raise CliError(f"two inputs would both be written as {target}; rename one") from error
         except OSError as error:
-            raise CliError(f"cannot write {self.target / name}: {error.strerror}") from error
+            raise CliError(f"cannot write {target}: {error.strerror}") from error
 
     def commit(self) -> None:
         """Give the folder its name, or move its files into the one that is there."""
@@ -102,6 +118,12 @@ class PendingFolder:
         _sync(self.target.parent)
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    """What is the same for two names of one file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def _rename_new(path: Path, target: Path) -> None:
     """Rename, but never onto a file which has appeared in the meantime."""
     try:
@@ -109,7 +131,7 @@ def _rename_new(path: Path, target: Path) -> None:
     except FileExistsError as error:
         raise CliError(f"{target} has appeared in the meantime; it was left as it is") from error
     except OSError:  # a file system without hard links
-        if target.exists():
+        if os.path.lexists(target):
             raise CliError(f"{target} has appeared in the meantime; it was left as it is") from None
         path.replace(target)
 

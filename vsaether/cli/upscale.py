@@ -145,6 +145,8 @@ def _output(
         known = ", ".join([*MUXERS, *sorted(SUFFIXES)])
         raise CliError(f"{job.output}: the suffix {suffix} is none of {known}; no suffix stands for a folder of images")
     numbered = _PATTERN.search(job.output.name)
+    if numbered and not suffix:
+        raise CliError(f"{job.output} is a pattern without a suffix; add one, such as {job.output.name}.png")
     if suffix and not numbered:
         if job.source.is_dir() or isinstance(source, VideoSource):
             raise CliError(f"{job.output} is one image; for many, give a folder or a pattern such as frames/%06d.png")
@@ -152,10 +154,11 @@ def _output(
         pending = PendingFolder(job.output.parent, job.overwrite)
         return stack.enter_context(pending), ImageWriter(pending, suffix, lambda name, number: job.output.name)
     folder = job.output.parent if suffix else job.output
-    check_target(folder, job.source, job.overwrite)
+    check_target(folder, job.source, job.overwrite, folder=True)
     if folder.is_dir() and any(folder.iterdir()) and not job.overwrite:
         raise CliError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
-    pending = stack.enter_context(PendingFolder(folder, job.overwrite))
+    inputs = source.paths if isinstance(source, ImageSource) else [source.path]
+    pending = stack.enter_context(PendingFolder(folder, job.overwrite, inputs))
     if numbered:
         return pending, ImageWriter(pending, suffix, partial(_numbered, job.output.name))
     if isinstance(source, VideoSource):
