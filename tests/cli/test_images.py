@@ -140,6 +140,24 @@ def test_a_folder_keeps_names_and_each_image_its_size(run: Run, tmp_path: Path) 
     assert sizes == {"2.png": (60, 40), "10.png": (40, 62), "1.tif": (40, 40)}
 
 
+def test_a_folder_keeps_each_image_in_its_own_format(run: Run, tmp_path: Path) -> None:
+    """JPEG and WebP stay in YUV, PNG in RGB, also where their samples are alike; one image alone is no exception."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    frame = av.VideoFrame.from_ndarray(np.full((20, 30, 3), 90, np.uint8), "rgb24")
+    yuv, full = frame.reformat(format="yuv420p"), frame.reformat(format="yuv420p", dst_color_range="JPEG")
+    for name, shown in (("1.jpg", full), ("2.webp", yuv), ("3.png", planar(frame)[0]), ("4.bmp", planar(frame)[0])):
+        (folder / name).write_bytes(encode(shown, Path(name).suffix)[0])
+    result = run(folder, tmp_path / "out")
+    assert result.code == 0, result.err
+    formats = {path.name: read_image(path).format.name for path in (tmp_path / "out").iterdir()}
+    assert formats == {"1.jpg": "yuvj420p", "2.webp": "yuv420p", "3.png": "rgb24", "4.bmp": "bgr24"}
+    for name in ("1.jpg", "2.webp"):
+        result = run(folder / name, tmp_path / name[0])
+        assert result.code == 0, result.err
+        assert read_image(tmp_path / name[0] / name).width == 60
+
+
 def test_one_bad_image_is_named_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
     """The error names the file; the output folder does not appear."""
     folder = tmp_path / "in"

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -19,7 +20,7 @@ import vapoursynth as vs
 from .formats import Layout, Tags, planar
 
 Upscale = Callable[[vs.VideoNode], vs.VideoNode]
-Target = Callable[[Layout, Tags], tuple[Layout, Tags]]
+Target = Callable[[Layout, Tags, str], tuple[Layout, Tags]]
 
 _LENGTH = 1 << 16  # frames of one chain; its tiles one after the other must fit VapourSynth, too
 _CHAINS = 4
@@ -49,7 +50,7 @@ class Upscaler:
     """Upscales frames one after the other, ``depth`` of them at a time.
 
     ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
-    frames of a layout and tags. ``scale`` is the engine's factor.
+    frames of a layout and tags whose names have a suffix. ``scale`` is the engine's factor.
     """
 
     def __init__(self, upscale: Upscale, scale: int, target: Target, depth: int) -> None:
@@ -65,10 +66,11 @@ class Upscaler:
         frame, layout = planar(frame)
         tags = Tags.of(frame)
         given = _to_vs(frame, layout)
-        key = (layout, tags, frame.width, frame.height, frame.interlaced_frame)
+        suffix = Path(name).suffix.lower()
+        key = (layout, tags, suffix, frame.width, frame.height, frame.interlaced_frame)
         chain = self._chains.get(key)
         if chain is None or chain.count == _LENGTH:
-            chain = self._chains[key] = self._build(layout, tags, given)
+            chain = self._chains[key] = self._build(layout, tags, suffix, given)
             if len(self._chains) > _CHAINS:
                 self._chains.popitem(last=False)
         self._chains.move_to_end(key)
@@ -90,10 +92,10 @@ class Upscaler:
             self._jobs.popleft().future.exception()
         self._chains.clear()
 
-    def _build(self, layout: Layout, tags: Tags, first: vs.VideoFrame) -> _Chain:
+    def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame) -> _Chain:
         pending = {0: first}
         clip = _clip(pending, _LENGTH)
-        target, wanted = self._target(layout, tags)
+        target, wanted = self._target(layout, tags, suffix)
         if _holds_more(target, layout):
             clip = self._upscale(_convert(clip, layout, tags, target, wanted))
         else:

@@ -111,9 +111,9 @@ class ImageWriter:
     def copy(self, packet: av.Packet) -> None:
         """Images carry nothing else."""
 
-    def target(self, layout: Layout, tags: Tags) -> tuple[Layout, Tags]:
-        """The layout and tags of what is encoded, for frames of a layout and tags."""
-        codec, names, _ = _CODECS[self._suffix or ".png"]
+    def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
+        """The layout and tags of what is encoded, for frames of a layout and tags, and of names with a suffix."""
+        codec, names, _ = _CODECS[self._suffix or suffix]
         best, _ = find_best_pix_fmt_of_list(names, layout.pix_fmt, layout.alpha)
         assert best is not None
         target = Layout.of(best.name)

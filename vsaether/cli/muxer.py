@@ -79,8 +79,8 @@ class VideoWriter:
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
                 raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
 
-    def target(self, layout: Layout, tags: Tags) -> tuple[Layout, Tags]:
-        """The layout and tags of what is encoded, for frames of a layout and tags."""
+    def target(self, layout: Layout, tags: Tags, suffix: str = "") -> tuple[Layout, Tags]:
+        """The layout and tags of what is encoded, for frames of a layout and tags, whatever their names."""
         target = Layout.of(self._encoder.pix_fmt)
         return target, tags.converted(layout, target)
 
