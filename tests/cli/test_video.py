@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from vsaether.cli.images import read_image
+
 from ..conftest import MakeEngine
 from .conftest import FONT, VFR, Run, make_video, read
 
@@ -119,6 +121,72 @@ def test_colour_aspect_and_rotation_are_kept(run: Run, tmp_path: Path) -> None:
     assert after.pix_fmt == "yuv420p10le"
     assert after.aspect == before.aspect == Fraction(16, 11)
     assert after.rotation == before.rotation != 0
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "told"),
+    [
+        ((720, 480), (2, 2, 2, 0), (6, 2, 2, 1)),
+        ((640, 576), (2, 2, 2, 0), (5, 2, 2, 1)),
+        ((64, 48), (2, 9, 16, 1), (9, 9, 16, 1)),
+        ((64, 48), (1, 1, 1, 2), (1, 1, 1, 2)),
+    ],
+)
+def test_what_was_guessed_of_the_colour_is_told(
+    run: Run, tmp_path: Path, size: tuple[int, int], given: tuple, told: tuple
+) -> None:
+    """A player would guess something else from the larger size."""
+    source = make_video(tmp_path / "in.mkv", size=size, tags=given, pts=[0, 40])
+    assert read(source).tags[:4] == given
+    assert run(source, tmp_path / "out.mkv", *FAST).code == 0
+    assert read(tmp_path / "out.mkv").tags[:4] == told
+
+
+def solid(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """One colour."""
+    shown = av.VideoFrame(width, height, pix_fmt)
+    for plane, value in zip(shown.planes, (100, 90, 170), strict=True):
+        np.frombuffer(plane, np.uint8)[:] = value
+    return shown
+
+
+def test_images_of_a_video_have_the_colours_of_the_video(run: Run, tmp_path: Path) -> None:
+    """The same samples, tagged or with tags which can be guessed, become the same RGB."""
+    shown = []
+    for name, tags in (("tagged", (9, 9, 16, 1)), ("guessed", (2, 9, 16, 1))):
+        source = make_video(
+            tmp_path / f"{name}.mkv", codec="ffv1", pix_fmt="yuv444p", tags=tags, pts=[0], picture=solid
+        )
+        assert run(source, tmp_path / name).code == 0
+        shown.append(read_image(tmp_path / name / "000001.png").to_ndarray(format="rgb24"))
+    assert np.array_equal(*shown)
+
+
+def test_tags_that_change_midway_are_converted(run: Run, tmp_path: Path) -> None:
+    """A file has one colour: a part which is tagged otherwise looks as before in it."""
+    parts = [
+        make_video(
+            tmp_path / f"{start}.ts",
+            pts=[start + 40 * i for i in range(12)],
+            tags=(matrix, 2, 2, 1),
+            picture=solid,
+            options={"crf": "1"},
+        )
+        for start, matrix in ((1000, 1), (1480, 6))
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert run(source, tmp_path / "out.mkv", "--crf", "1", *FAST).code == 0
+    before, after = read(source), read(tmp_path / "out.mkv")
+    assert [before.frames[at].colorspace for at in (0, 20)] == [1, 6]
+    assert [after.frames[at].colorspace for at in (0, 20)] == [1, 1]
+
+    def colour(shown: av.VideoFrame, matrix: str) -> np.ndarray:
+        return shown.to_ndarray(format="rgb24", src_colorspace=matrix)[9, 9].astype(int)
+
+    assert abs(colour(before.frames[20], "ITU709") - colour(before.frames[20], "SMPTE170M")).max() > 6
+    assert abs(colour(after.frames[0], "ITU709") - colour(before.frames[0], "ITU709")).max() <= 2
+    assert abs(colour(after.frames[20], "ITU709") - colour(before.frames[20], "SMPTE170M")).max() <= 2
 
 
 def test_full_range_and_444_are_kept(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Sample formats: what FFmpeg calls pix_fmt, as VapourSynth formats and planes of samples."""
 
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
+import functools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,8 +13,11 @@ import vapoursynth as vs
 from av.rational import AVRational
 from av.video.codeccontext import VideoCodecContext
 
+from vsaether import colour
+
 from .errors import CliError
 
+_FULL = 2
 _YUV = {(1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410"}
 
 
@@ -144,6 +150,20 @@ class Tags:
             return dataclasses.replace(self, colorspace=1, color_range=1, chroma_location=1)
         return dataclasses.replace(self, colorspace=2, chroma_location=0)
 
+    def props(self, layout: Layout) -> dict[str, int]:
+        """VapourSynth's frame properties which say the same of samples in a layout."""
+        matrix = vs.MATRIX_RGB if layout.family == vs.RGB else self.colorspace or colour.UNSPECIFIED
+        props = {
+            "_Matrix": matrix,
+            "_Transfer": self.color_trc or colour.UNSPECIFIED,
+            "_Primaries": self.color_primaries or colour.UNSPECIFIED,
+        }
+        if self.color_range:
+            props["_Range"] = vs.RANGE_FULL if self.color_range == _FULL else vs.RANGE_LIMITED
+        if self.chroma_location and layout.family == vs.YUV:
+            props["_ChromaLocation"] = self.chroma_location - 1
+        return props
+
     def put(self, frame: av.VideoFrame) -> None:
         """Tag a frame."""
         for name, value in dataclasses.asdict(self).items():
@@ -153,3 +173,27 @@ class Tags:
         """Tag an encoder."""
         for name, value in dataclasses.asdict(self).items():
             setattr(context, "chroma_sample_location" if name == "chroma_location" else name, value)
+
+
+@functools.cache
+def complete(tags: Tags, layout: Layout, width: int, height: int) -> Tags:
+    """The tags with what they leave open, guessed as the filter does, so that it does not count on the larger size.
+
+    RGB is full range, and so is gray of which nothing is known: FFmpeg reads it so. Raises vapoursynth.Error if the
+    colours cannot be converted.
+    """
+    if layout.family == vs.RGB:
+        return dataclasses.replace(tags, colorspace=vs.MATRIX_RGB, color_range=_FULL)
+    if layout.family == vs.GRAY:
+        return dataclasses.replace(tags, color_range=tags.color_range or _FULL)
+    whole = dataclasses.replace(layout, subsampling=(0, 0))  # an odd size is none of a subsampled clip
+    clip = vs.core.std.BlankClip(format=whole.vs_format.id, width=width, height=height, length=1)
+    known = colour.describe(clip, tags.props(layout), None, None)
+    needed = {**known.assume, **known.restore}
+    return dataclasses.replace(
+        tags,
+        colorspace=known.matrix,
+        color_range=_FULL if known.range == colour.FULL else 1,
+        color_trc=needed.get("_Transfer", tags.color_trc),
+        color_primaries=needed.get("_Primaries", tags.color_primaries),
+    )

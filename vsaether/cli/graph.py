@@ -17,7 +17,7 @@ import av
 import numpy as np
 import vapoursynth as vs
 
-from .formats import Layout, Tags, planar
+from .formats import Layout, Tags, complete, planar
 
 Upscale = Callable[[vs.VideoNode], vs.VideoNode]
 Target = Callable[[Layout, Tags, str], tuple[Layout, Tags]]
@@ -64,8 +64,8 @@ class Upscaler:
     def push(self, frame: av.VideoFrame, name: str) -> Iterator[tuple[av.VideoFrame, str]]:
         """Hand a frame over, and get the finished ones for which there is no more room in the queue."""
         frame, layout = planar(frame)
-        tags = Tags.of(frame)
-        given = _to_vs(frame, layout)
+        tags = complete(Tags.of(frame), layout, frame.width, frame.height)
+        given = _to_vs(frame, layout, tags)
         suffix = Path(name).suffix.lower()
         key = (layout, tags, suffix, frame.width, frame.height, frame.interlaced_frame)
         chain = self._chains.get(key)
@@ -132,7 +132,8 @@ class Upscaler:
 def still(frame: av.VideoFrame) -> vs.VideoNode:
     """A clip of one frame."""
     frame, layout = planar(frame)
-    return _clip({0: _to_vs(frame, layout)}, 1)
+    tags = complete(Tags.of(frame), layout, frame.width, frame.height)
+    return _clip({0: _to_vs(frame, layout, tags)}, 1)
 
 
 def to_rgb24(result: vs.VideoFrame) -> av.VideoFrame:
@@ -160,7 +161,7 @@ def _padded(layout: Layout, width: int, height: int, interlaced: bool) -> tuple[
     return math.ceil(width / across) * across, math.ceil(height / down) * down
 
 
-def _to_vs(frame: av.VideoFrame, layout: Layout) -> vs.VideoFrame:
+def _to_vs(frame: av.VideoFrame, layout: Layout, tags: Tags) -> vs.VideoFrame:
     width, height = _padded(layout, frame.width, frame.height, frame.interlaced_frame)
     result = vs.core.create_video_frame(layout.vs_format, width, height)
     planes, alpha = layout.planes(frame)
@@ -173,18 +174,7 @@ def _to_vs(frame: av.VideoFrame, layout: Layout) -> vs.VideoFrame:
         mask.props["_Range"] = vs.RANGE_FULL
         props["_Alpha"] = mask
     props["_FieldBased"] = vs.FIELD_TOP if frame.interlaced_frame else vs.FIELD_PROGRESSIVE
-    props["_Transfer"] = frame.color_trc or _UNSPECIFIED
-    props["_Primaries"] = frame.color_primaries or _UNSPECIFIED
-    if layout.family == vs.RGB:
-        props["_Matrix"] = vs.MATRIX_RGB
-    else:
-        props["_Matrix"] = frame.colorspace or _UNSPECIFIED
-    if layout.family == vs.RGB or frame.color_range == _FULL or (layout.family == vs.GRAY and not frame.color_range):
-        props["_Range"] = vs.RANGE_FULL
-    elif frame.color_range:
-        props["_Range"] = vs.RANGE_LIMITED
-    if frame.chroma_location and layout.family == vs.YUV:
-        props["_ChromaLocation"] = frame.chroma_location - 1
+    props.update(tags.props(layout))
     return result
 
 
@@ -215,22 +205,15 @@ def _holds_more(target: Layout, source: Layout) -> bool:
 
 def _convert(clip: vs.VideoNode, source: Layout, tags: Tags, target: Layout, wanted: Tags) -> vs.VideoNode:
     """The clip in another layout, and read by other tags; the same clip if nothing is to be done."""
-    if target.vs_format.id == source.vs_format.id and (tags.colorspace, tags.color_range) == (
-        wanted.colorspace,
-        wanted.color_range,
-    ):
+    names = ("colorspace", "color_range", "color_trc", "color_primaries")
+    before, after = ([getattr(each, name) for name in names] for each in (tags, wanted))
+    if target.vs_format.id == source.vs_format.id and before == after:
         return clip
     arguments: dict[str, int] = {}
-    if target.family != source.family or tags.colorspace != wanted.colorspace:
-        if source.family == vs.YUV and tags.colorspace == _UNSPECIFIED:
-            arguments["matrix_in"] = guessed_matrix(clip.width, clip.height)
-        if target.family == vs.YUV:
-            arguments["matrix"] = wanted.colorspace
+    if target.family == vs.YUV:
+        arguments["matrix"] = wanted.colorspace
     if wanted.color_range:
         arguments["range"] = vs.RANGE_FULL if wanted.color_range == _FULL else vs.RANGE_LIMITED
+    if before[2:] != after[2:] and all(value not in (0, _UNSPECIFIED) for value in (*before[2:], *after[2:])):
+        arguments |= {"transfer": wanted.color_trc, "primaries": wanted.color_primaries}
     return clip.resize.Bicubic(format=target.vs_format.id, dither_type="ordered", **arguments)
-
-
-def guessed_matrix(width: int, height: int) -> int:
-    """The matrix players assume of untagged YUV: BT.601 for standard definition, BT.709 above."""
-    return vs.MATRIX_BT709 if width > 1024 or height > 576 else vs.MATRIX_ST170_M

@@ -16,7 +16,7 @@ from .encoders import losses
 from .errors import CliError
 from .exif import add_to_jpeg, add_to_webp, extras
 from .files import PendingFolder
-from .formats import Layout, Tags, planar
+from .formats import Layout, Tags, complete, planar
 from .source import VideoInfo
 
 _CODECS: dict[str, tuple[str, list[str], dict[str, str]]] = {
@@ -65,13 +65,12 @@ class ImageSource:
     def __init__(self, paths: list[Path], rate: Fraction = Fraction(25)) -> None:
         self.paths = paths
         self._rate = rate
-        first = read_image(paths[0])
-        frame, layout = planar(first)
+        frame, layout = planar(read_image(paths[0]))
         self.info = VideoInfo(
             width=frame.width,
             height=frame.height,
             layout=layout,
-            tags=Tags.of(first),
+            tags=complete(Tags.of(frame), layout, frame.width, frame.height),
             sample_aspect_ratio=Fraction(0),
             rate=rate,
             time_base=1 / rate,

@@ -55,7 +55,8 @@ class VideoWriter:
         self.frames = 0
         self._encoder = encoder
         self._size = info.width * scale, info.height * scale
-        self._layout, self._tags = self.target(info.layout, info.tags)
+        self._layout = Layout.of(encoder.pix_fmt)
+        self._tags = info.tags.converted(info.layout, self._layout)
         self._held: deque[tuple[Fraction, av.Packet]] = deque()
         self._written = 0
         self._start = source.start if source and MUXERS[suffix] != "mpegts" else Fraction(0)
@@ -79,10 +80,9 @@ class VideoWriter:
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
                 raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
 
-    def target(self, layout: Layout, tags: Tags, suffix: str = "") -> tuple[Layout, Tags]:
-        """The layout and tags of what is encoded, for frames of a layout and tags, whatever their names."""
-        target = Layout.of(self._encoder.pix_fmt)
-        return target, tags.converted(layout, target)
+    def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
+        """The layout and tags of what is encoded: a file has one colour, whatever a frame says of its own."""
+        return self._layout, self._tags
 
     def copy(self, packet: av.Packet) -> None:
         """Take over a packet of another stream. It waits until the video has got as far."""
@@ -168,7 +168,7 @@ class VideoWriter:
         if template is not None:
             stream.metadata.update(_tags(template.metadata))
             stream.disposition = template.disposition
-        if Layout.of(encoder.pix_fmt).alpha and encoder.codec.startswith("libvpx"):
+        if self._layout.alpha and encoder.codec.startswith("libvpx"):
             stream.metadata["alpha_mode"] = "1"
         return stream
 

@@ -20,7 +20,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from .errors import CliError
-from .formats import Layout, Tags, fraction, planar
+from .formats import Layout, Tags, complete, fraction, planar
 
 _PROBED = 16
 _TIME_BASE = 1_000_000
@@ -30,7 +30,7 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is upscaled. Colour tags and aspect are FFmpeg's numbers."""
+    """What is known of a video before it is upscaled. Colour tags, completed, and aspect are FFmpeg's numbers."""
 
     width: int
     height: int
@@ -126,7 +126,7 @@ class VideoSource:
             width=first.width,
             height=first.height,
             layout=layout,
-            tags=Tags.of(frames[0]),
+            tags=complete(Tags.of(first), layout, first.width, first.height),
             sample_aspect_ratio=fraction(stream.sample_aspect_ratio or 0),
             rate=rate,
             time_base=fraction(stream.time_base),
