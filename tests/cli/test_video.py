@@ -336,6 +336,33 @@ def test_repeated_timestamps_move_on(run: Run, tmp_path: Path, monkeypatch: pyte
     assert read(tmp_path / "out.mkv").times[:4] == [time * MILLISECOND for time in (0, 40, 41, 120)]
 
 
+@pytest.mark.parametrize("options", [{}, {"bf": "2"}])
+def test_a_stream_without_timestamps_keeps_its_rate(run: Run, tmp_path: Path, options: dict[str, str]) -> None:
+    """A bare H.264 stream tells neither times nor durations, but its rate."""
+    source = make_video(tmp_path / "in.h264", options=options)
+    assert {frame.pts for frame in read(source).frames} == {None}
+    assert run(source, tmp_path / "out.mkv", *FAST).code == 0
+    assert read(tmp_path / "out.mkv").times == [40 * i * MILLISECOND for i in range(12)]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_a_clock_that_steps_back_goes_on(run: Run, tmp_path: Path, suffix: str) -> None:
+    """Of two MPEG streams, one written behind the other, the second is played after the first, sound and all."""
+    part = make_video(tmp_path / "part.ts", audio="aac")
+    source = tmp_path / "in.ts"
+    source.write_bytes(part.read_bytes() * 2)
+    result = run(source, tmp_path / f"out{suffix}", *FAST)
+    assert result.code == 0, result.err
+    before, after = read(source), read(tmp_path / f"out{suffix}")
+    assert len(after.times) == 24
+    assert len(after.packets[1]) == len(before.packets[1])
+    steps = [later - earlier for earlier, later in pairwise(after.times)]
+    assert steps[:11] == steps[12:] == [40 * MILLISECOND] * 11
+    sound = [time for time, _ in after.packets[1]]
+    assert max(later - earlier for earlier, later in pairwise(sound)) < Fraction(1, 10)
+    assert abs((after.times[12] - after.times[0]) - (sound[len(sound) // 2] - sound[0])) < Fraction(1, 50)
+
+
 def test_alpha_is_upscaled_where_the_codec_can_and_told_where_not(run: Run, tmp_path: Path) -> None:
     """VP9 keeps the alpha channel; H.264 cannot, and a note says so."""
     source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva420p")

@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from .clock import Clock
 from .errors import CliError
 from .formats import Layout, Tags, complete, fraction, planar
 
@@ -81,17 +82,18 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, str] | av.Packet]:
         """Frames of the video with a number for a name, in the order of presentation, and packets of the others."""
-        last = None
+        usual = max(1, round(1 / self.info.rate / self.info.time_base))
+        last, step = None, 0
         number = 0
         for item in _decode(self.container, self.stream, self):
             if isinstance(item, av.VideoFrame):
                 pts = item.dts if self._by_dts and item.dts is not None else item.pts
                 if pts is None:
-                    pts = 0 if last is None else last[0] + (last[1] or 1)
-                elif last is not None and pts <= last[0]:
-                    pts = last[0] + 1
-                item.pts = pts
-                last = pts, item.duration
+                    pts = 0 if last is None else last + step
+                elif last is not None and pts <= last:
+                    pts = last + 1
+                item.pts = last = pts
+                step = item.duration or usual
                 number += 1
                 yield item, f"{number:06d}"
             else:
@@ -121,7 +123,7 @@ class VideoSource:
         side_data = {}
         if context.name not in ("png", "apng"):
             side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
-        rate = fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
+        rate = _rate(stream)
         info = VideoInfo(
             width=first.width,
             height=first.height,
@@ -166,7 +168,9 @@ def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) 
         extradata, decoder = decoder.extradata, av.CodecContext.create(ALPHA_DECODERS[decoder.name], "r")
         assert isinstance(decoder, VideoCodecContext)
         decoder.extradata = extradata
+    clock = Clock(1 / _rate(stream))
     for packet in container.demux():
+        clock.adjust(packet)
         if packet.stream is not stream:
             if packet.size or packet.dts is not None:
                 yield packet
@@ -175,6 +179,10 @@ def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) 
             yield from decoder.decode(packet if packet.size else None)
         except InvalidDataError:
             owner.undecodable += 1
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    return fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction:
