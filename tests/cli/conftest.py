@@ -43,6 +43,7 @@ def make_video(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
     tags: tuple[int, int, int, int] | None = None,
     aspect: Fraction | None = None,
     rotation: int | None = None,
@@ -56,7 +57,7 @@ def make_video(
 ) -> Path:
     """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
     pts = [40 * i for i in range(12)] if pts is None else pts
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", container_options=container_options) as out:
         video = out.add_stream(codec, rate=25, options=options or {}, time_base=Fraction(1, 1000))
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = *size, pix_fmt

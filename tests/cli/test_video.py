@@ -72,6 +72,22 @@ def test_a_precision_computed_in_another_way_is_told_at_the_end(
     assert "precision   fp32; in another way" in result.out
 
 
+def test_an_input_that_is_cut_off_is_told_at_the_end(run: Run, tmp_path: Path) -> None:
+    """What is there is upscaled; how much is missing is said, unless only a part was asked for."""
+    whole = make_video(tmp_path / "whole.mp4", container_options={"movflags": "faststart"}, options={"g": "1"})
+    data = whole.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    result = run(tmp_path / "cut.mp4", tmp_path / "cut.mkv", *FAST)
+    assert result.code == 0, result.err
+    there = len(read(tmp_path / "cut.mkv").frames)
+    assert 0 < there < 12
+    assert f"the input ends early: {there} of 12 frames" in result.out
+    for source, arguments in ((whole, ()), (tmp_path / "cut.mp4", ("--limit", "2"))):
+        result = run(source, tmp_path / "out.mkv", "--overwrite", *arguments, *FAST)
+        assert result.code == 0, result.err
+        assert "early" not in result.out
+
+
 def test_packets_lie_in_order_of_time(run: Run, tmp_path: Path) -> None:
     """Sound stays beside the picture in the file, though the encoder holds back half a minute of frames."""
     source = make_video(tmp_path / "in.mkv", pts=[1000 * i for i in range(60)], audio="aac")

@@ -59,6 +59,8 @@ class VideoSource:
         self.path = path
         self.undecodable = 0
         """Packets which could not be decoded so far."""
+        self.missing = 0
+        """Frames of which the file tells, but whose place is behind its end: it is cut off. Known when all are read."""
         self.container = _open(path)
         try:
             self.stream = _video_stream(self.container, path)
@@ -98,6 +100,10 @@ class VideoSource:
                 yield item, f"{number:06d}"
             else:
                 yield item
+        # Others only estimate it. Where an edit list leaves frames out, the end is reached all the same.
+        if "mp4" in self.container.format.name and last is not None:
+            end = (self.stream.start_time or 0) + (self.stream.duration or 0)
+            self.missing = max(0, self.stream.frames - number) if last + step < end else 0
 
     def close(self) -> None:
         """Close the file."""

@@ -61,6 +61,7 @@ class Summary:
     size: tuple[int, int]
     source: Path
     output: Path
+    missing: int = 0
     comparison: Path | None = None
 
     def also(self, comparison: Path) -> "Summary":
@@ -70,11 +71,12 @@ class Summary:
     def __str__(self) -> str:
         width, height = self.size
         fps = self.frames / self.seconds if self.seconds else 0.0
+        early = f"; the input ends early: {self.frames} of {self.frames + self.missing} frames" if self.missing else ""
         lines = {
             "engine": self.engine,
             "precision": self.precision,
             "backend": self.backend,
-            "frames": f"{self.frames} of {width}x{height}",
+            "frames": f"{self.frames} of {width}x{height}{early}",
             "speed": f"{fps:.2f} fps, {self.seconds:.1f} s",
             "input": self.source,
             "output": self.output,
@@ -107,11 +109,14 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         seconds = time.perf_counter() - began
     for text in writer.notices[len(early) :]:
         notice(text)
-    if isinstance(source, VideoSource) and source.undecodable:
-        notice(f"{source.undecodable} damaged packets of the input could not be decoded")
+    missing = 0
+    if isinstance(source, VideoSource):
+        missing = 0 if job.limit else source.missing
+        if source.undecodable:
+            notice(f"{source.undecodable} damaged packets of the input could not be decoded")
     size = source.info.width * engine.scale, source.info.height * engine.scale
     precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
-    return Summary(engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output)
+    return Summary(engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output, missing)
 
 
 def _source(job: Job) -> VideoSource | ImageSource:
