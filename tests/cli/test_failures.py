@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,35 @@ def test_streams_a_container_cannot_carry(run: Run, video: Path, tmp_path: Path)
     assert "note: .mp4 cannot carry stream 2 (subtitle subrip fra): left out" in result.err
     before, after = read(video), read(tmp_path / "out.mp4")
     assert [content for _, content in after.packets[1]] == [content for _, content in before.packets[1]]
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments", "what", "remedy"),
+    [
+        ("out.ts", ("--preset", "ultrafast"), "chapters", "write .mkv"),
+        ("out.ts", ("--preset", "ultrafast"), "the rotation of the video", "write .mkv"),
+        ("out.mkv", ("--codec", "ffv1"), "the sample aspect ratio 16:11 of ffv1", "use --codec libx264 or libx265"),
+        ("out.webm", (), "the sample aspect ratio 16:11 of libvpx-vp9", "write .mp4 or .mov"),
+    ],
+)
+def test_what_else_a_container_cannot_carry(
+    run: Run, tmp_path: Path, output: str, arguments: tuple[str, ...], what: str, remedy: str
+) -> None:
+    """What would get lost is named, with the remedy; on request it is left out, with a note."""
+    source = make_video(
+        tmp_path / "in.mkv",
+        chapters=what == "chapters",
+        rotation=90 if "rotation" in what else None,
+        aspect=Fraction(16, 11) if "aspect" in what else None,
+    )
+    result = run(source, tmp_path / output, *arguments)
+    assert result.code == 1
+    suffix = Path(output).suffix
+    assert f"{suffix} cannot carry {what}; {remedy} instead, or leave it out with --drop-unsupported" in result.error
+    assert others(tmp_path, source) == []
+    result = run(source, tmp_path / output, "--drop-unsupported", *arguments)
+    assert result.code == 0, result.err
+    assert f"note: {suffix} cannot carry {what}: left out" in result.err
 
 
 @pytest.mark.parametrize(

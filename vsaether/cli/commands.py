@@ -110,7 +110,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options of the encoder")
     add("--fps", type=_rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--limit", type=_positive, metavar="N", help="only the first N frames")
-    add("--drop-unsupported", action="store_true", help="leave out streams which OUT's container cannot carry")
+    add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=_upscale)
 

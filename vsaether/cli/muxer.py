@@ -25,6 +25,8 @@ _TS_AUDIO = ("aac", "aac_latm", "ac3", "eac3", "mp1", "mp2", "mp3", "dts", "true
 _TS_VIDEO = ("mpeg1video", "mpeg2video", "h264", "hevc", "vvc")
 _TS_OTHER = ("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "scte_35", "timed_id3", "klv")
 _TS_CODECS = frozenset(_TS_AUDIO + _TS_VIDEO + _TS_OTHER)
+# These streams tell the aspect ratio themselves. PyAV cannot set what Matroska would tell it by.
+_TELLING_ASPECT = ("h264", "hevc", "mpeg4")
 # Written by every muxer itself, or true of the old file only.
 _OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "alpha_mode")
 _OWN_PREFIXES = ("_statistics", "bps", "number_of_", "duration-")
@@ -63,6 +65,8 @@ class VideoWriter:
         kept = source.others if source else []
         if source:
             kept = _supported(kept, suffix, drop_unsupported, self.notices)
+            for what, remedy in _unsupported(info, source, suffix, encoder.codec):
+                _leave_out(suffix, what, remedy, drop_unsupported, self.notices)
         options = {}
         if (
             MUXERS[suffix] in ("mp4", "mov")
@@ -202,14 +206,33 @@ def _supported(streams: list[Stream], suffix: str, drop: bool, notices: list[str
         if _carries(suffix, stream):
             kept.append(stream)
             continue
-        name = f"stream {stream.index} ({describe(stream)})"
-        if not drop:
-            remedy = "leave it out with --drop-unsupported"
-            if suffix != ".mkv" and _carries(".mkv", stream):
-                remedy = f"write .mkv instead, or {remedy}"
-            raise CliError(f"{suffix} cannot carry {name}; {remedy}")
-        notices.append(f"{suffix} cannot carry {name}: left out")
+        remedy = "write .mkv instead" if suffix != ".mkv" and _carries(".mkv", stream) else None
+        _leave_out(suffix, f"stream {stream.index} ({describe(stream)})", remedy, drop, notices)
     return kept
+
+
+def _unsupported(info: VideoInfo, source: VideoSource, suffix: str, codec: str) -> Iterator[tuple[str, str]]:
+    """What else of the video a container cannot carry, and what to do instead."""
+    muxer = MUXERS[suffix]
+    aspect = info.sample_aspect_ratio
+    if (
+        muxer in ("matroska", "webm")
+        and aspect not in (0, 1)
+        and av.Codec(codec, "w").canonical_name not in _TELLING_ASPECT
+    ):
+        instead = "write .mp4 or .mov instead" if suffix == ".webm" else "use --codec libx264 or libx265 instead"
+        yield f"the sample aspect ratio {aspect.numerator}:{aspect.denominator} of {codec}", instead
+    if muxer == "mpegts" and info.display_matrix:
+        yield "the rotation of the video", "write .mkv instead"
+    if muxer == "mpegts" and source.container.chapters():
+        yield "chapters", "write .mkv instead"
+
+
+def _leave_out(suffix: str, what: str, remedy: str | None, drop: bool, notices: list[str]) -> None:
+    if not drop:
+        remedy = f"{remedy}, or leave it out" if remedy else "leave it out"
+        raise CliError(f"{suffix} cannot carry {what}; {remedy} with --drop-unsupported")
+    notices.append(f"{suffix} cannot carry {what}: left out")
 
 
 def describe(stream: Stream) -> str:
