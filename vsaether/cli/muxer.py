@@ -112,6 +112,11 @@ class VideoWriter:
                 f"frame {name} would be {frame.width}x{frame.height}, but the video began with {size}; a video has one "
                 "size: split the input there"
             )
+        if frame.interlaced_frame and not self._encoder.interlaced:
+            raise CliError(
+                f"frame {name} is interlaced, but the video began progressive and is encoded so; deinterlace it first, "
+                "or split the input there"
+            )
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
