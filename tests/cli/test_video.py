@@ -158,6 +158,28 @@ def test_what_was_guessed_of_the_colour_is_told(
     assert read(tmp_path / "out.mkv").tags[:4] == told
 
 
+@pytest.mark.parametrize(
+    ("tags", "pix_fmt"),
+    [
+        ((8, 2, 2, 1), "yuv420p"),
+        ((8, 2, 2, 1), "uyvy422"),
+        ((10, 9, 14, 1), "yuv420p"),
+        ((12, 9, 1, 1), "yuv420p"),
+        ((13, 1, 1, 1), "yuv420p"),
+        ((14, 9, 16, 1), "yuv420p"),
+    ],
+)
+def test_colours_which_only_the_filter_converts(
+    run: Run, tmp_path: Path, tags: tuple[int, int, int, int], pix_fmt: str
+) -> None:
+    """YCgCo, constant luminance and ICtCp, planar or packed: FFmpeg has nothing to convert there, and need not know."""
+    codec = "libx264" if pix_fmt == "yuv420p" else "rawvideo"
+    source = make_video(tmp_path / "in.mkv", tags=tags, codec=codec, pix_fmt=pix_fmt, pts=[0, 40])
+    result = run(source, tmp_path / "out.mkv", *FAST)
+    assert result.code == 0, result.err
+    assert read(tmp_path / "out.mkv").tags[:4] == tags
+
+
 def solid(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     """One colour."""
     shown = av.VideoFrame(width, height, pix_fmt)

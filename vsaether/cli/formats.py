@@ -111,9 +111,10 @@ def planar(frame: av.VideoFrame) -> tuple[av.VideoFrame, Layout]:
     layout = Layout.of(frame.format.name)
     if layout.pix_fmt == frame.format.name.replace("yuvj", "yuv"):
         return frame, layout
-    full = frame.color_range
+    tags = Tags.of(frame)
+    UNTAGGED.put(frame)
     frame = frame.reformat(format=layout.pix_fmt)
-    frame.color_range = full
+    tags.put(frame)
     return frame, layout
 
 
@@ -173,6 +174,10 @@ class Tags:
         """Tag an encoder."""
         for name, value in dataclasses.asdict(self).items():
             setattr(context, "chroma_sample_location" if name == "chroma_location" else name, value)
+
+
+UNTAGGED = Tags(2, 0, 2, 2, 0)
+"""For swscale, which refuses some colours even where it has none to convert."""
 
 
 @functools.cache

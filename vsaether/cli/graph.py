@@ -17,7 +17,7 @@ import av
 import numpy as np
 import vapoursynth as vs
 
-from .formats import Layout, Tags, complete, planar
+from .formats import UNTAGGED, Layout, Tags, complete, planar
 
 Upscale = Callable[[vs.VideoNode], vs.VideoNode]
 Target = Callable[[Layout, Tags, str], tuple[Layout, Tags]]
@@ -113,6 +113,7 @@ class Upscaler:
     def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, target: Layout, tags: Tags) -> av.VideoFrame:
         width, height = source.width * self._scale, source.height * self._scale
         # A scaled copy carries what PyAV cannot set: side data, field flags, sample aspect. Its samples are replaced.
+        UNTAGGED.put(source)
         frame = source.reformat(width, height, target.pix_fmt, interpolation="POINT")
         frame.make_writable()
         tags.put(frame)
