@@ -110,6 +110,18 @@ def test_other_containers_keep_times_and_sound(run: Run, tmp_path: Path, suffix:
         assert after.metadata["title"] == "T"
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_chapters_of_an_mp4_are_kept(run: Run, tmp_path: Path, suffix: str) -> None:
+    """The track in which it keeps them is no stream which another container would have to carry."""
+    source = make_video(tmp_path / "in.mp4", audio="aac", chapters=True)
+    before = read(source)
+    assert "data" in [kind for kind, _, _ in before.kinds]
+    result = run(source, tmp_path / f"out{suffix}", *FAST)
+    assert result.code == 0, result.err
+    assert read(tmp_path / f"out{suffix}").chapters == before.chapters
+    assert len(before.chapters) == 2
+
+
 def test_an_mpeg_clock_starts_at_zero_in_other_containers(run: Run, tmp_path: Path) -> None:
     """MPEG-TS starts anywhere; players of other containers would show nothing until then."""
     source = make_video(tmp_path / "in.ts", pts=[9000 + 40 * i for i in range(12)])

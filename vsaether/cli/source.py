@@ -15,7 +15,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -64,7 +64,7 @@ class VideoSource:
         self.container = _open(path)
         try:
             self.stream = _video_stream(self.container, path)
-            self.others = [stream for stream in self.container.streams if stream is not self.stream]
+            self.others = _others(self.container, self.stream)
             self.info, self._by_dts = self._probe()
         except BaseException:
             self.container.close()
@@ -165,6 +165,14 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise CliError(f"{path}: there is no decoder for its video")
     stream.thread_type = "AUTO"
     return stream
+
+
+def _others(container: InputContainer, video: VideoStream) -> list[Stream]:
+    """The streams besides the video, without that which MP4 keeps its chapters in: the chapters are read already."""
+    kept = [stream for stream in container.streams if stream is not video]
+    if not container.chapters():
+        return kept
+    return [stream for stream in kept if (stream.type, stream.name) != ("data", "bin_data")]
 
 
 def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) -> Iterator[av.VideoFrame | av.Packet]:
