@@ -122,6 +122,16 @@ def test_chapters_of_an_mp4_are_kept(run: Run, tmp_path: Path, suffix: str) -> N
     assert len(before.chapters) == 2
 
 
+def test_a_colon_is_no_protocol(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes what stands before a colon for the name of a protocol, unless the path is absolute."""
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "a:b.mkv")
+    for source, output in (("a:b.mkv", "c:d.mp4"), ("a:b.mkv", "e:%03d.png"), ("e:001.png", "f:g.png")):
+        result = run(source, output, "--limit", 1, "--overwrite")
+        assert result.code == 0, result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a:b.mkv", "c:d.mp4", "e:001.png", "f:g.png"]
+
+
 def test_an_mpeg_clock_starts_at_zero_in_other_containers(run: Run, tmp_path: Path) -> None:
     """MPEG-TS starts anywhere; players of other containers would show nothing until then."""
     source = make_video(tmp_path / "in.ts", pts=[9000 + 40 * i for i in range(12)])

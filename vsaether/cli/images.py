@@ -48,7 +48,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def read_image(path: Path) -> av.VideoFrame:
     """The picture of an image file. Raises CliError if it cannot be read, or is an animation."""
     try:
-        with av.open(str(path), "r") as container:
+        with av.open(str(path.absolute()), "r") as container:
             if not container.streams.video:
                 raise CliError(f"{path} is not an image")
             frames = [frame for _, frame in zip(range(2), container.decode(video=0), strict=False)]

@@ -74,7 +74,7 @@ class VideoWriter:
             and not _ITUNES_TAGS.issuperset(_tags(source.container.metadata))
         ):
             options["movflags"] = "use_metadata_tags"
-        self._out = av.open(str(pending.path), "w", format=MUXERS[suffix], container_options=options)
+        self._out = av.open(str(pending.path.absolute()), "w", format=MUXERS[suffix], container_options=options)
         self._copies: dict[int, Stream] = {}
         with ffmpeg_errors() as log:
             try:

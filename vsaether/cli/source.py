@@ -152,7 +152,7 @@ class VideoSource:
 
 def _open(path: Path) -> InputContainer:
     try:
-        return av.open(str(path), "r")
+        return av.open(str(path.absolute()), "r")  # a colon in a relative name is no protocol
     except FFmpegError as error:
         raise CliError(f"{path} cannot be read as a video or an image: {error.strerror}") from error
 
