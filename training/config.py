@@ -46,6 +46,7 @@ class Stage:
     flat: float = 0.02  # share of crops of one constant colour
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
+    ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips; float: init is the teacher
     optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
 
@@ -72,9 +73,12 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
             raise TrainingError(f"{path}: section [{name}]: {field.name} is {wrong}.")
     if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
         raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
-    for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS)):
+    for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS), ("ensemble", (0, 2, 4, 8))):
         if (value := getattr(stage, key)) not in allowed:
-            raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {', '.join(allowed)}.")
+            names = ", ".join(map(str, allowed))
+            raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {names}.")
+    if name == "float" and stage.ensemble and not stage.init:
+        raise TrainingError(f"{path}: section [float]: ensemble is of the network to begin with; give its init.")
     return config, stage
 
 

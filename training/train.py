@@ -107,7 +107,7 @@ def train(args: argparse.Namespace) -> None:
     origin = None
     if qat:
         refuse_unfinished(args.out / "state_float")
-    elif "model" in config and (found := find_state(state)):
+    elif "model" in config and not stage.ensemble and (found := find_state(state)):
         start, origin = None, read_facts(found).get("origin")  # init was read when the run began
     network = build_network(config, start, grow=not qat)
     if start:
@@ -128,10 +128,10 @@ def train(args: argparse.Namespace) -> None:
 
     model: nn.Module = network
     try:
-        teacher = arch.fuse(network).to(device) if qat else None
+        teacher = arch.fuse(network).to(device) if qat or stage.ensemble else None
     except ValueError as error:
         raise TrainingError(f"{start}: {error}") from None
-    if teacher is not None:
+    if teacher is not None and qat:
         # steps that training never reaches: calibration sees other crops
         model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -172,12 +172,11 @@ def train(args: argparse.Namespace) -> None:
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
-        error = sr.float() - hr
+        answer = None if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
+        error = sr.float() - (hr if answer is None or qat else answer)
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
-        if teacher is not None:
-            with torch.no_grad():
-                target = teacher(lr)
-            loss = loss + distance(sr - target, stage.luma)
+        if answer is not None and qat:
+            loss = loss + distance(sr - answer, stage.luma)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,6 +199,22 @@ def train(args: argparse.Namespace) -> None:
         log(curve, step, losses, validate(model, ema, pairs, device), seconds)
     arch.write_checkpoint(ema, result)
     print(f"{result}: step {step} of {stage.steps}", flush=True)
+
+
+@torch.no_grad()
+def mean_of_flips(network: nn.Module, lr: Tensor, count: int) -> Tensor:
+    """The network's answer (N, 3, s*H, s*W), the mean over 1, 2, 4 or 8 flips and transposes of (N, 3, H, W).
+
+    The geometric self-ensemble (Timofte et al., Seven ways to improve example-based super resolution, 2016): better
+    than the network, and as a target free of the noise that HR has.
+    """
+    total = torch.zeros(())
+    for number in range(count):
+        axes = [axis for bit, axis in ((1, 2), (2, 3)) if number & bit]
+        turned = lr.flip(axes).transpose(2, 3) if number & 4 else lr.flip(axes)
+        sr = network(turned.contiguous(memory_format=torch.channels_last))
+        total = total.to(sr) + (sr.transpose(2, 3) if number & 4 else sr).flip(axes)
+    return total / count
 
 
 def refuse_unfinished(state: Path) -> None:

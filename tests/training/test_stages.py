@@ -65,6 +65,39 @@ def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> Non
     assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
 
 
+def test_the_mean_of_flips_turns_with_the_picture() -> None:
+    torch.manual_seed(0)
+    network = arch.aether_tiny(2, embed_dim=8, depth=3)
+    torch.nn.init.normal_(network.get_parameter("conv_last.conv.weight"))
+    x = torch.rand(1, 3, 12, 10)
+    assert torch.allclose(train.mean_of_flips(network, x, 1), network(x), atol=1e-5)
+    for count, turn in ((2, lambda t: t.flip(2)), (4, lambda t: t.flip(3)), (8, lambda t: t.transpose(2, 3))):
+        mean = train.mean_of_flips(network, x, count)
+        assert torch.allclose(train.mean_of_flips(network, turn(x), count), turn(mean), atol=1e-5)
+        assert not torch.allclose(network(turn(x)), turn(network(x)), atol=1e-3)
+
+
+def test_the_ensemble_of_the_first_network_is_the_target(
+    run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy()
+    config["float"]["ensemble"] = 4
+    assert run("net", config=config) == 1
+    assert "give its init" in capsys.readouterr().err
+    assert run("first") == 0
+    config["float"]["init"] = str(tmp_path / "first" / "notfused.safetensors")
+    assert run("net", config=config) == 0
+    kill("parts", config=config)
+    assert run("parts", config=config) == 0  # the teacher is read again
+    config["float"]["ensemble"] = 0
+    assert run("plain", config=config) == 0
+    whole, parts, plain = (
+        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("net", "parts", "plain")
+    )
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    assert any(not torch.equal(whole[k], plain[k]) for k in whole)
+
+
 def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("first") == 0
     source = tmp_path / "first" / "notfused.safetensors"
