@@ -252,7 +252,7 @@ def test_stopped_midway(long_video: Path, tmp_path: Path, slow_engine: str, numb
     folder, log = tmp_path / "folder", tmp_path / "log"
     folder.mkdir()
     arguments = command("upscale", long_video, folder / "out.mkv", "--engine", slow_engine, *FAST)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it, and so would this
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored in a shell's background jobs
     with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
         try:
             deadline = time.monotonic() + 60
