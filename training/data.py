@@ -94,9 +94,9 @@ class Batches:
     """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
 
     Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or `reduced` by
-    bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times
-    `share`, then flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must
-    stay flat, and no photo teaches that.
+    bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times `share`, then
+    flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must stay flat, and
+    no photo teaches that.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ class Batches:
 def reduced(hr: Tensor, shrink: Tensor) -> Tensor:
     """(..., H, W) of levels 0..255 -> LR of levels, by `shrink` of `cubic_matrix`.
 
-    Rounded and saturated after each pass, rows first, as `export.metrics.imresize` does on uint8; the levels and the
-    weights are exact in float32, and so the result is the same to the bit.
+    Rounded and saturated after each pass, rows first, as `export.metrics.imresize` does on uint8. For scales 2 and 4
+    levels and weights are exact in float32, and the result is the same to the bit.
     """
     return _levels(_levels(shrink @ hr) @ shrink.T)
 
