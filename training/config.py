@@ -18,7 +18,7 @@ SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "fl
 LARGEST = 1e9  # of every other number; keeps infinity out
 OTHERS = {  # options that the stage does not have
     "float": ("freeze_ranges", "calibration_batches"),
-    "qat": ("anneal", "freeze_norm", "float32_from", "init"),
+    "qat": ("anneal", "freeze_norm", "float32_from", "init", "teacher"),
 }
 
 
@@ -46,7 +46,8 @@ class Stage:
     flat: float = 0.02  # share of crops of one constant colour
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
-    ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips; float: init is the teacher
+    teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
+    ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
     optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
 
@@ -77,8 +78,8 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         if (value := getattr(stage, key)) not in allowed:
             names = ", ".join(map(str, allowed))
             raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {names}.")
-    if name == "float" and stage.ensemble and not stage.init:
-        raise TrainingError(f"{path}: section [float]: ensemble is of the network to begin with; give its init.")
+    if name == "float" and stage.ensemble and not stage.teacher:
+        raise TrainingError(f"{path}: section [float]: ensemble is of a teacher; give its checkpoint as teacher.")
     return config, stage
 
 

@@ -87,6 +87,20 @@ def build_network(
     return model
 
 
+def find_teacher(network: arch.AetherNet | arch.AetherTiny, start: Path | None, stage: Stage) -> nn.Module:
+    """The teacher, fused: the checkpoint that the float stage names, or the float network itself in the qat stage."""
+    path = Path(stage.teacher) if stage.teacher else start
+    try:
+        teacher = arch.fuse(arch.load(stage.teacher) if stage.teacher else network).eval()
+    except ValueError as error:
+        raise TrainingError(f"{path}: {error}") from None
+    config = getattr(teacher, "config", None)
+    theirs, needed = (getattr(config, "scale", None), getattr(config, "in_chans", None)), (network.scale, 3)
+    if theirs != needed:
+        raise TrainingError(f"{path}: its scale and channels are {theirs}; a teacher here needs {needed}.")
+    return teacher
+
+
 def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn.Module:
     """The fused network equalised and fake-quantised, with ranges that are learnt with the weights."""
     model = quantize.quantize(equalise(teacher, batches))
@@ -107,7 +121,7 @@ def train(args: argparse.Namespace) -> None:
     origin = None
     if qat:
         refuse_unfinished(args.out / "state_float")
-    elif "model" in config and not stage.ensemble and (found := find_state(state)):
+    elif "model" in config and (found := find_state(state)):
         start, origin = None, read_facts(found).get("origin")  # init was read when the run began
     network = build_network(config, start, grow=not qat)
     if start:
@@ -127,10 +141,9 @@ def train(args: argparse.Namespace) -> None:
     pairs = validation_set(args.val, scale, degrade) if args.val else []
 
     model: nn.Module = network
-    try:
-        teacher = arch.fuse(network).to(device) if qat or stage.ensemble else None
-    except ValueError as error:
-        raise TrainingError(f"{start}: {error}") from None
+    teacher = find_teacher(network, start, stage).to(device) if qat or stage.teacher else None
+    if stage.teacher:  # kept in the state, so that a run that goes on with another says so
+        config["float"]["teacher_sha256"] = hashlib.sha256(Path(stage.teacher).read_bytes()).hexdigest()
     if teacher is not None and qat:
         # steps that training never reaches: calibration sees other crops
         model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
@@ -172,11 +185,10 @@ def train(args: argparse.Namespace) -> None:
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
-        answer = None if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
-        error = sr.float() - (hr if answer is None or qat else answer)
+        error = sr.float() - hr
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
-        if answer is not None and qat:
-            loss = loss + distance(sr - answer, stage.luma)
+        if teacher is not None:
+            loss = loss + distance(sr.float() - mean_of_flips(teacher, lr, max(stage.ensemble, 1)), stage.luma)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)

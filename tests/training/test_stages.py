@@ -77,25 +77,41 @@ def test_the_mean_of_flips_turns_with_the_picture() -> None:
         assert not torch.allclose(network(turn(x)), turn(network(x)), atol=1e-3)
 
 
-def test_the_ensemble_of_the_first_network_is_the_target(
-    run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = toy()
     config["float"]["ensemble"] = 4
     assert run("net", config=config) == 1
-    assert "give its init" in capsys.readouterr().err
+    assert "ensemble is of a teacher" in capsys.readouterr().err
     assert run("first") == 0
-    config["float"]["init"] = str(tmp_path / "first" / "notfused.safetensors")
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
     assert run("net", config=config) == 0
     kill("parts", config=config)
     assert run("parts", config=config) == 0  # the teacher is read again
-    config["float"]["ensemble"] = 0
-    assert run("plain", config=config) == 0
-    whole, parts, plain = (
-        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("net", "parts", "plain")
+    assert "resumed at step 4\n" in capsys.readouterr().out
+    config["float"]["teacher"] = str(tmp_path / "net" / "notfused.safetensors")
+    assert run("parts", config=config) == 0
+    assert "teacher_sha256" in capsys.readouterr().out
+    config["float"] |= {"ensemble": 0, "teacher": str(tmp_path / "first" / "notfused.safetensors")}
+    assert run("single", config=config) == 0
+    whole, parts, single, without = (
+        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("net", "parts", "single", "first")
     )
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
-    assert any(not torch.equal(whole[k], plain[k]) for k in whole)
+    assert any(not torch.equal(whole[k], single[k]) for k in whole)
+    assert any(not torch.equal(single[k], without[k]) for k in whole)
+
+
+def test_a_teacher_of_another_kind_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, network in (("scale", arch.aether_tiny(3)), ("grey", arch.aether_tiny(2, in_chans=1))):
+        config = toy()
+        config["float"]["teacher"] = str(tmp_path / f"{name}.safetensors")
+        arch.write_checkpoint(network.state_dict(), Path(config["float"]["teacher"]))
+        assert run(name, config=config) == 1
+        assert "a teacher here needs (2, 3)" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    config["float"]["teacher"] = str(tmp_path / "nothing.safetensors")
+    assert run("nothing", config=config) == 1
+    assert "nothing.safetensors" in capsys.readouterr().err
 
 
 def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
