@@ -126,6 +126,9 @@ def train(args: argparse.Namespace) -> None:
     network = build_network(config, start, grow=not qat)
     if start:
         origin = hashlib.sha256(start.read_bytes()).hexdigest()
+    teacher = find_teacher(network, start, stage).to(device) if qat or stage.teacher else None
+    if stage.teacher:  # kept in the state, so that a run that goes on with another says so
+        config["float"]["teacher_sha256"] = hashlib.sha256(Path(stage.teacher).read_bytes()).hexdigest()
     scale = network.scale
 
     degrade = DEGRADATIONS[stage.degradation]
@@ -141,9 +144,6 @@ def train(args: argparse.Namespace) -> None:
     pairs = validation_set(args.val, scale, degrade) if args.val else []
 
     model: nn.Module = network
-    teacher = find_teacher(network, start, stage).to(device) if qat or stage.teacher else None
-    if stage.teacher:  # kept in the state, so that a run that goes on with another says so
-        config["float"]["teacher_sha256"] = hashlib.sha256(Path(stage.teacher).read_bytes()).hexdigest()
     if teacher is not None and qat:
         # steps that training never reaches: calibration sees other crops
         model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])

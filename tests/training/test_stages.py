@@ -101,6 +101,21 @@ def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsy
     assert any(not torch.equal(single[k], without[k]) for k in whole)
 
 
+def test_the_teachers_answer_and_hr_are_both_targets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("first") == 0
+    config = toy()
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
+    errors: list[torch.Tensor] = []
+    distance = train.distance
+    monkeypatch.setattr(train, "distance", lambda e, luma: (errors.append(e.detach()), distance(e, luma))[1])
+    monkeypatch.setattr(train, "mean_of_flips", lambda teacher, lr, count: torch.full((2, 3, 32, 32), 0.5))
+    assert run("net", config=config) == 0
+    assert len(errors) == 2 * config["float"]["steps"]
+    levels = (errors[1] - errors[0] + 0.5) * 255  # (sr - 0.5) - (sr - hr) + 0.5
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    assert levels.std() > 1
+
+
 def test_a_teacher_of_another_kind_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, network in (("scale", arch.aether_tiny(3)), ("grey", arch.aether_tiny(2, in_chans=1))):
         config = toy()
