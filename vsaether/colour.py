@@ -128,7 +128,10 @@ def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume:
     if tagged in (RGB, 3):  # an impossible and a reserved value: as good as untagged
         assume["_Matrix"] = guess
     elif tagged != UNSPECIFIED:
-        raise ClipError(f"frame 0 has _Matrix={tagged}, which cannot be converted; give one of {known} as matrix")
+        raise ClipError(
+            f"frame 0 has _Matrix={tagged}, which cannot be converted; if the tag is wrong, give vsaether.upscale the "
+            f"right matrix, one of {known}"
+        )
     return guess
 
 

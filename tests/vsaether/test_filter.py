@@ -168,7 +168,7 @@ def test_properties_of_a_wrong_type(key: str, value: Any, toy_engine: str) -> No
         (core.std.BlankClip(format=vs.RGB24, length=1).std.SetFrameProps(_Range=1), None),
         (
             core.std.BlankClip(format=vs.YUV444P8, length=1).std.SetFrameProps(_Matrix=15),
-            "frame 0 has _Matrix=15, .* as",
+            "frame 0 has _Matrix=15, .* give vsaether.upscale the right matrix, one of 1, 4,",
         ),
         (
             core.std.BlankClip(format=vs.YUV444P8, length=1).std.SetFrameProps(_Matrix=12),
