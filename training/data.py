@@ -95,8 +95,8 @@ class Batches:
 
     Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or `reduced` by
     bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times `share`, then
-    flipped and transposed at random. A share `flat` of them is one constant colour: a flat picture must stay flat, and
-    no photo teaches that.
+    flipped and transposed at random. A share `flat` of them is one constant colour, the same in LR and HR: a flat
+    picture must stay flat, and no photo teaches that.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class Batches:
         """The batch of a step, on the device."""
         rng = np.random.default_rng((self.seed, step))
         side = self.video.side if self.video else self.patch * self.scale
-        crops = []
-        for index in rng.choice(len(self.images), size=self.size, p=self.share):
+        crops, flat = [], []
+        for number, index in enumerate(rng.choice(len(self.images), size=self.size, p=self.share)):
             image = self.images[index]
             y = rng.integers(0, image.shape[0] - side + 1)
             x = rng.integers(0, image.shape[1] - side + 1)
@@ -142,9 +142,11 @@ class Batches:
                 elif kind < 0.6:  # the corners of the cube are the hardest, above all at the picture's border
                     colour = torch.where(colour < 128, 0, 255).to(torch.uint8)
                 crop = colour.expand(side, side, 3)
+                flat.append(number)
             crops.append(crop)
         hr = torch.stack(crops).permute(0, 3, 1, 2).float()
         lr, hr = self.video(hr / 255, rng) if self.video else (reduced(hr, self.shrink) / 255, hr / 255)
+        lr[flat] = hr[flat, :, : self.patch, : self.patch]  # a codec's noise on them would hide what they teach
         return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
 
 
