@@ -79,7 +79,7 @@ def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
         f"| engine | {' | '.join(folders)} | ms a frame |",
         "|---" * (len(folders) + 2) + "|",
     ]
-    for name in sorted({*engines, *times}, key=lambda n: (n not in engines, times.get(n, math.inf))):
+    for name in sorted({*engines, *times}, key=lambda n: (n not in engines, times.get(n, math.inf), n)):
         cells = [
             f"{engines[name][f]['psnr']:.2f} / {engines[name][f]['ssim']:.4f}" if name in engines else ""
             for f in folders

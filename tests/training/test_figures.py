@@ -31,3 +31,10 @@ def test_the_table_needs_the_same_benchmarks_of_all() -> None:
         report.table(measured, SPEED)
     measured["tiny_2x"]["measured"]["fp32"]["Set14"] = FIGURES
     assert "| tiny_2x_fp32 | 37.00 / 0.9500 | 37.00 / 0.9500 |  |" in report.table(measured, SPEED)
+
+
+def test_rows_without_a_time_are_in_the_order_of_their_names() -> None:
+    names = [f"{letter}_2x" for letter in "hcfadgbe"]
+    figures = report.table({n: {"measured": {"fp32": {"Set5": FIGURES}}} for n in names}, SPEED)
+    rows = [line.split()[1] for line in figures.splitlines() if "_fp32" in line]
+    assert rows == [f"{n}_fp32" for n in sorted(names)]
