@@ -12,6 +12,7 @@ from training.optimizer import OPTIMIZERS
 from training.resume import TrainingError
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
+TARGETS = ("both", "teacher")
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
 KINDS = {"int": int, "float": (int, float), "str": str, "dict[str, float]": dict}  # tuples otherwise
 SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "flat")  # numbers from 0 to 1
@@ -47,6 +48,7 @@ class Stage:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
     teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
+    target: str = "both"  # with a teacher: HR and its answer, or the "teacher" alone
     ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
     optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
@@ -74,12 +76,13 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
             raise TrainingError(f"{path}: section [{name}]: {field.name} is {wrong}.")
     if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
         raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
-    for key, allowed in (("degradation", DEGRADATIONS), ("optimizer", OPTIMIZERS), ("ensemble", (0, 2, 4, 8))):
+    choices = {"degradation": DEGRADATIONS, "optimizer": OPTIMIZERS, "ensemble": (0, 2, 4, 8), "target": TARGETS}
+    for key, allowed in choices.items():
         if (value := getattr(stage, key)) not in allowed:
             names = ", ".join(map(str, allowed))
             raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {names}.")
-    if name == "float" and stage.ensemble and not stage.teacher:
-        raise TrainingError(f"{path}: section [float]: ensemble is of a teacher; give its checkpoint as teacher.")
+    if name == "float" and not stage.teacher and (stage.ensemble or stage.target == "teacher"):
+        raise TrainingError(f"{path}: section [float]: ensemble and target need a teacher; give its checkpoint.")
     return config, stage
 
 

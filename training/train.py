@@ -185,10 +185,11 @@ def train(args: argparse.Namespace) -> None:
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
-        error = sr.float() - hr
+        answer = None if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
+        error = sr.float() - (hr if answer is None or stage.target == "both" else answer)
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
-        if teacher is not None:
-            loss = loss + distance(sr.float() - mean_of_flips(teacher, lr, max(stage.ensemble, 1)), stage.luma)
+        if answer is not None and stage.target == "both":
+            loss = loss + distance(sr.float() - answer, stage.luma)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)

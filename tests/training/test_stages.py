@@ -81,7 +81,13 @@ def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsy
     config = toy()
     config["float"]["ensemble"] = 4
     assert run("net", config=config) == 1
-    assert "ensemble is of a teacher" in capsys.readouterr().err
+    assert "ensemble and target need a teacher" in capsys.readouterr().err
+    config = toy()
+    config["float"]["target"] = "teacher"
+    assert run("net", config=config) == 1
+    assert "ensemble and target need a teacher" in capsys.readouterr().err
+    config = toy()
+    config["float"]["ensemble"] = 4
     assert run("first") == 0
     config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
     assert run("net", config=config) == 0
@@ -114,6 +120,26 @@ def test_the_teachers_answer_and_hr_are_both_targets(run: Run, tmp_path: Path, m
     levels = (errors[1] - errors[0] + 0.5) * 255  # (sr - 0.5) - (sr - hr) + 0.5
     assert torch.allclose(levels, levels.round(), atol=1e-3)
     assert levels.std() > 1
+
+
+def test_the_teachers_answer_can_be_the_only_target(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("net") == 0
+    errors: list[torch.Tensor] = []
+    spectra: list[torch.Tensor] = []
+    distance, spectral = train.distance, train.spectral
+    monkeypatch.setattr(train, "distance", lambda e, luma: (errors.append(e.detach()), distance(e, luma))[1])
+    monkeypatch.setattr(train, "spectral", lambda e: (spectra.append(e.detach()), spectral(e))[1])
+    answers: list[torch.Tensor] = []
+    mean = train.mean_of_flips
+    monkeypatch.setattr(train, "mean_of_flips", lambda *args: (answers.append(mean(*args)), answers[-1])[1])
+    config = toy()
+    config["qat"]["target"] = "teacher"
+    assert run("net", "--stage", "qat", config=config) == 0
+    steps = config["qat"]["steps"]
+    assert len(errors) == len(spectra) == len(answers) == steps
+    for error, spectrum, answer in zip(errors, spectra, answers, strict=True):
+        assert torch.equal(error, spectrum)
+        assert error.abs().max() < 0.1 < answer.std()  # the rounding, no distance to HR
 
 
 def test_a_teacher_of_another_kind_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
