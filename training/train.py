@@ -185,10 +185,10 @@ def train(args: argparse.Namespace) -> None:
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
-        answer = None if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
-        error = sr.float() - (hr if answer is None or stage.target == "both" else answer)
+        answer = hr if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
+        error = sr.float() - (answer if stage.target == "teacher" else hr)
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
-        if answer is not None and stage.target == "both":
+        if teacher is not None and stage.target == "both":
             loss = loss + distance(sr.float() - answer, stage.luma)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
