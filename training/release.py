@@ -70,10 +70,19 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "data": args.data,
         },
-        "measured": {},  # filled by benchmarks.quality --presets
+        "measured": still_true(args.name, files),  # the rest is filled by benchmarks.quality --presets
     }
     write(json.dumps(preset, indent=1).encode() + b"\n", out / "preset.json")
     return report
+
+
+def still_true(name: str, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What was measured of the preset's engines whose files are the same to the byte."""
+    if name not in presets.names():
+        return {}
+    old = presets.load(name)
+    same = {kind for kind, entry in files.items() if old["files"].get(kind, {}).get("sha256") == entry["sha256"]}
+    return {precision: figures for precision, figures in old["measured"].items() if precision in same}
 
 
 def entry(path: Path) -> dict[str, Any]:

@@ -57,6 +57,19 @@ def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: p
     assert preset["measured"] == {}
 
 
+def test_what_was_measured_stays_with_files_that_did_not_change(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert release_run(run, monkeypatch) == 0
+    path = folder / "mine" / "preset.json"
+    preset = json.loads(path.read_text())
+    preset["measured"] = {"fp32": {"Set5": 1.0}, "int8": {"Set5": 2.0}}
+    preset["files"]["int8"]["sha256"] = "that of another file"
+    path.write_text(json.dumps(preset))
+    assert release_run(run, monkeypatch) == 0
+    assert presets.load("mine")["measured"] == {"fp32": {"Set5": 1.0}}
+
+
 def test_a_stage_stopped_early_is_refused(
     run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
