@@ -22,9 +22,10 @@ from typing import Any
 
 import tomli_w
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import arch
+from arch.base import Upscaler
 from benchmarks import peers, speed
 from export.verify import write
 from training.plot import PlotError, read_curves
@@ -137,27 +138,26 @@ def measure(group: str, entries: dict[str, Config], runs: dict[str, Path], args:
     return result
 
 
-def network(config: Config) -> nn.Module:
+def network(config: Config) -> Upscaler:
     """The candidate's network as it is deployed, of random weights."""
-    import arch
-
     torch.manual_seed(0)
     model = getattr(arch, config["variant"])(**config["model"]).eval()
     if config["model"].get("deployed_kernel"):
         model.anneal(0.0)
-    return arch.fuse(model)
+    fused = arch.fuse(model)
+    assert isinstance(fused, Upscaler)
+    return fused
 
 
-def macs(model: nn.Module) -> int:
+def macs(model: Upscaler) -> int:
     """Multiplications a pixel of the input, without those of the border that pictures are continued by."""
-    side = 64
-    border = getattr(model, "config").border  # noqa: B009
+    side, border = 64, model.config.border
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, side - 2 * border, side - 2 * border))
     return round(counter.get_total_flops() / 2 / side**2)
 
 
-def network_times(networks: list[tuple[str, nn.Module]], width: int, height: int, rounds: int) -> speed.Times:
+def network_times(networks: list[tuple[str, Upscaler]], width: int, height: int, rounds: int) -> speed.Times:
     """Milliseconds a frame of the networks' int8 forms and of Compact's."""
     with tempfile.TemporaryDirectory() as folder:
         files = {PEER: peers.write_onnx("compact_16x64", Path(folder), int8=True)}
