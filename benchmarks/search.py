@@ -216,6 +216,7 @@ def plot(result: Config, path: Path) -> None:
         axes.axvline(limit, color="tab:gray", linestyle="--", label=f"{share:g} of Compact 16x64 int8")
         axes.set(title=TITLES[group], ylabel="validation Y-PSNR / dB, float")
         axes.set_xlabel(f"int8 ms a frame, {result[group]['size']}")
+        axes.margins(x=0.12)  # room for the names
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     figure.savefig(path, dpi=110)
