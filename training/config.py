@@ -12,7 +12,7 @@ from training.optimizer import OPTIMIZERS
 from training.resume import TrainingError
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
-TARGETS = ("both", "teacher")
+TARGETS = ("both", "mean", "teacher")
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
 KINDS = {"int": int, "float": (int, float), "str": str, "dict[str, float]": dict}  # tuples otherwise
 SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "flat")  # numbers from 0 to 1
@@ -48,7 +48,7 @@ class Stage:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
     teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
-    target: str = "both"  # with a teacher: HR and its answer, or the "teacher" alone
+    target: str = "both"  # with a teacher: HR and its answer, their "mean", or the "teacher" alone
     ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
     optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
 
@@ -81,7 +81,7 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         if (value := getattr(stage, key)) not in allowed:
             names = ", ".join(map(str, allowed))
             raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {names}.")
-    if name == "float" and not stage.teacher and (stage.ensemble or stage.target == "teacher"):
+    if name == "float" and not stage.teacher and (stage.ensemble or stage.target != "both"):
         raise TrainingError(f"{path}: section [float]: ensemble and target need a teacher; give its checkpoint.")
     return config, stage
 

@@ -186,7 +186,9 @@ def train(args: argparse.Namespace) -> None:
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = model(lr)
         answer = hr if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
-        error = sr.float() - (answer if stage.target == "teacher" else hr)
+        if stage.target == "mean":
+            answer = (answer + hr) / 2
+        error = sr.float() - (hr if stage.target == "both" else answer)
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
         if teacher is not None and stage.target == "both":
             loss = loss + distance(sr.float() - answer, stage.luma)

@@ -83,9 +83,10 @@ def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsy
     assert run("net", config=config) == 1
     assert "ensemble and target need a teacher" in capsys.readouterr().err
     config = toy()
-    config["float"]["target"] = "teacher"
-    assert run("net", config=config) == 1
-    assert "ensemble and target need a teacher" in capsys.readouterr().err
+    for target in ("teacher", "mean"):
+        config["float"]["target"] = target
+        assert run("net", config=config) == 1
+        assert "ensemble and target need a teacher" in capsys.readouterr().err
     config = toy()
     config["float"]["ensemble"] = 4
     assert run("first") == 0
@@ -120,6 +121,30 @@ def test_the_teachers_answer_and_hr_are_both_targets(run: Run, tmp_path: Path, m
     levels = (errors[1] - errors[0] + 0.5) * 255  # (sr - 0.5) - (sr - hr) + 0.5
     assert torch.allclose(levels, levels.round(), atol=1e-3)
     assert levels.std() > 1
+
+
+def test_the_target_can_be_the_mean_of_hr_and_the_answer(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("first") == 0
+    config = toy()
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
+    errors: list[torch.Tensor] = []
+    spectra: list[torch.Tensor] = []
+    distance, spectral = train.distance, train.spectral
+    monkeypatch.setattr(train, "distance", lambda e, luma: (errors.append(e.detach()), distance(e, luma))[1])
+    monkeypatch.setattr(train, "spectral", lambda e: (spectra.append(e.detach()), spectral(e))[1])
+    monkeypatch.setattr(train, "mean_of_flips", lambda teacher, lr, count: torch.full((2, 3, 32, 32), 0.5))
+    assert run("both", config=config) == 0
+    to_hr, to_teacher = errors[:2]
+    errors.clear()
+    spectra.clear()
+    config["float"]["target"] = "mean"
+    assert run("mean", config=config) == 0
+    assert len(errors) == len(spectra) == config["float"]["steps"]
+    assert torch.equal(errors[0], spectra[0])
+    assert torch.allclose(errors[0], (to_hr + to_teacher) / 2, atol=1e-6)  # the first step's, from the same weights
+    assert not torch.allclose(to_hr, to_teacher, atol=0.1)
 
 
 def test_the_teachers_answer_can_be_the_only_target(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
