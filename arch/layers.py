@@ -102,6 +102,18 @@ class ReparamLargeKernelConv(nn.Module):
             raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
         self.window[1] = outer
 
+    def clear_cropped(self) -> None:
+        """Zero the taps outside the deployed square once the window has cropped them: it then opens on the same filter.
+
+        Nothing is done without a window, or where its outer factor is above 0.
+        """
+        if self.fused or self.deployed_kernel is None or float(self.window[1]) > 0.0:
+            return
+        crop = (self.lk_kernel - self.deployed_kernel) // 2
+        inside = torch.ones(self.deployed_kernel, self.deployed_kernel).to(self.lk_conv.weight)
+        with torch.no_grad():
+            self.lk_conv.weight.mul_(F.pad(inside, [crop] * 4))
+
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """The one equivalent depthwise kernel (dim, 1, k, k) and its bias (dim,)."""
         if self.fused:

@@ -223,6 +223,12 @@ class AetherNet(ImageTail):
             if isinstance(m, ReparamLargeKernelConv):
                 m.anneal(outer)
 
+    def clear_cropped(self) -> None:
+        """Zero the taps that a window at 0 has cropped, so that `anneal` can open it again on the same function."""
+        for m in self.modules():
+            if isinstance(m, ReparamLargeKernelConv):
+                m.clear_cropped()
+
     def upscale(self, image: Tensor) -> Tensor:
         """See `Upscaler.upscale`."""
         x = self.centre(image)

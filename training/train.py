@@ -124,6 +124,8 @@ def train(args: argparse.Namespace) -> None:
     elif "model" in config and (found := find_state(state)):
         start, origin = None, read_facts(found).get("origin")  # init was read when the run began
     network = build_network(config, start, grow=not qat)
+    if isinstance(network, arch.AetherNet) and start and not qat and stage.anneal[1] > 0:
+        network.clear_cropped()  # leftovers of an annealed kernel would otherwise come back with the window
     if start:
         origin = hashlib.sha256(start.read_bytes()).hexdigest()
     teacher = find_teacher(network, start, stage).to(device) if qat or stage.teacher else None

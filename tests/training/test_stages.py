@@ -65,6 +65,25 @@ def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> Non
     assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
 
 
+def test_an_annealed_kernel_opens_again_on_the_same_network(run: Run, tmp_path: Path) -> None:
+    model, source = small(), tmp_path / "small.safetensors"
+    arch.write_checkpoint(model.state_dict(), source)
+    config = toy()
+    config["variant"] = "aether_small"
+    config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2, "anneal": (0.4, 0.6), "freeze_norm": 0.0}
+    del config["model"]
+    assert run("net", config=config) == 0
+    opened = arch.read_checkpoint(tmp_path / "net" / "notfused.safetensors")
+    windows = [v.tolist() for k, v in opened.items() if k.endswith("window")]
+    assert windows == [[5.0, pytest.approx(0.5)]] * 16
+    trained, x = small(), torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(3))
+    trained.load_state_dict(opened)
+    with torch.no_grad():
+        assert torch.allclose(trained(x), model(x), atol=1e-5)
+        model.anneal(0.5)  # what the taps outside would have done
+        assert not torch.allclose(trained(x), model(x), atol=1e-3)
+
+
 def test_the_mean_of_flips_turns_with_the_picture() -> None:
     torch.manual_seed(0)
     network = arch.aether_tiny(2, embed_dim=8, depth=3)
