@@ -1,4 +1,4 @@
-"""The configurations that come with the project: two small steps of both stages of each."""
+"""The configurations that come with the project: three small steps of both stages of each."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_all_are_here() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_two_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_three_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
     config = read(name)
     assert train.read_config(CONFIGS[name], "float")[1].steps > 1000
-    small = {"steps": 2, "batch": 1, "patch": 16, "save_every": 2}
+    small = {"steps": 3, "batch": 1, "patch": 16, "save_every": 2}
     config["float"] |= small
     config["qat"] |= small | {"calibration_batches": 1}
     assert run("net", config=config) == 0
@@ -45,7 +45,7 @@ def test_two_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
     trained = arch.read_checkpoint(tmp_path / "net" / "notfused.safetensors")
     windows = [v for k, v in trained.items() if k.endswith("window")]
     low, high = config["float"].get("anneal", (0, 0))
-    outer = min(1.0, max(0.0, (high - 0.5) / max(high - low, 1e-9)))  # in the second of two steps
+    outer = min(1.0, max(0.0, (high - 2 / 3) / max(high - low, 1e-9)))  # in the last of three steps
     assert all(float(w.min()) == outer for w in windows)
     assert bool(windows) == (config["variant"] != "aether_tiny")
 
