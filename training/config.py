@@ -15,7 +15,7 @@ DEGRADATIONS = {"bicubic": None, "video": Video}
 TARGETS = ("both", "mean", "teacher")
 VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
 KINDS = {"int": int, "float": (int, float), "str": str, "dict[str, float]": dict}  # tuples otherwise
-SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "flat")  # numbers from 0 to 1
+SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "flat", "bilevel")  # numbers from 0 to 1
 LARGEST = 1e9  # of every other number; keeps infinity out
 OTHERS = {  # options that the stage does not have
     "float": ("freeze_ranges", "calibration_batches"),
@@ -45,6 +45,7 @@ class Stage:
     init: str = ""  # float: path of a checkpoint to start from
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
+    bilevel: float = 0.0  # share of crops whose channels are 0 or 255 at every pixel
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
     teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that

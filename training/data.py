@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,7 +97,8 @@ class Batches:
     Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or `reduced` by
     bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times `share`, then
     flipped and transposed at random. A share `flat` of them is one constant colour, the same in LR and HR: a flat
-    picture must stay flat, and no photo teaches that.
+    picture must stay flat, and no photo teaches that. In a share `bilevel` every channel is 0 or 255 at every pixel, of
+    HR by a random threshold, of LR by the majority of HR's pixels: without them a network may diverge on dithers.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Batches:
         device: str,
         video: Video | None = None,
         shares: dict[str, float] | None = None,
+        bilevel: float = 0.0,
     ) -> None:
         self.images = [torch.from_numpy(i).to(device) for i in images.values()]
         area = np.array([i.shape[0] * i.shape[1] * share(n, shares or {}) for n, i in images.items()], dtype=np.float64)
@@ -118,7 +121,7 @@ class Batches:
             raise DataError(f"shares = {shares} leave no image to draw from.")
         self.share = area / area.sum()
         self.scale, self.patch, self.size, self.seed, self.flat = scale, patch, batch, seed, flat
-        self.device, self.video = device, video
+        self.device, self.video, self.bilevel = device, video, bilevel
         self.shrink = cubic_matrix(patch * scale, scale).to(device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -126,6 +129,7 @@ class Batches:
         rng = np.random.default_rng((self.seed, step))
         side = self.video.side if self.video else self.patch * self.scale
         crops, flat = [], []
+        bilevel: dict[int, tuple[float, bool]] = {}  # threshold, and whether LR is set where half of HR's pixels are
         for number, index in enumerate(rng.choice(len(self.images), size=self.size, p=self.share)):
             image = self.images[index]
             y = rng.integers(0, image.shape[0] - side + 1)
@@ -143,10 +147,16 @@ class Batches:
                     colour = torch.where(colour < 128, 0, 255).to(torch.uint8)
                 crop = colour.expand(side, side, 3)
                 flat.append(number)
+            elif self.bilevel and rng.random() < self.bilevel:
+                bilevel[number] = (rng.uniform(0.25, 0.75), rng.random() < 0.5)
             crops.append(crop)
         hr = torch.stack(crops).permute(0, 3, 1, 2).float()
         lr, hr = self.video(hr / 255, rng) if self.video else (reduced(hr, self.shrink) / 255, hr / 255)
         lr[flat] = hr[flat, :, : self.patch, : self.patch]  # a codec's noise on them would hide what they teach
+        for number, (threshold, half) in bilevel.items():
+            hr[number] = (hr[number] > threshold).float()
+            mean = F.avg_pool2d(hr[number], self.scale)
+            lr[number] = (mean >= 0.5 if half else mean > 0.5).float()
         return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
 
 

@@ -140,7 +140,7 @@ def train(args: argparse.Namespace) -> None:
         print(f"skipped {line}", file=sys.stderr)
     megapixels = sum(i.size for i in images.values()) / 3e6
     print(f"{len(images)} images, {megapixels:.0f} Mpx, {len(skipped)} skipped", flush=True)
-    options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "shares": stage.shares}
+    options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "bilevel": stage.bilevel, "shares": stage.shares}
     options |= {"device": device, "video": video}
     data = Batches(images, scale, stage.patch, stage.batch, **options)
     pairs = validation_set(args.val, scale, degrade) if args.val else []

@@ -140,6 +140,22 @@ def test_shares_weigh_images_by_the_beginning_of_their_name() -> None:
         whites({"text": 0.0, "photo": 0.0})
 
 
+def test_bilevel_crops_are_black_or_white_in_each_channel(images: Path) -> None:
+    pixels, _ = read_images(images, 32)
+    lr, hr = Batches(pixels, 2, 16, 16, seed=0, flat=0.0, device="cpu", bilevel=1.0).batch(0)
+    white = hr.unfold(2, 2, 2).unfold(3, 2, 2).sum((4, 5))  # of four pixels
+    assert set(lr.unique().tolist()) == set(hr.unique().tolist()) == {0.0, 1.0}
+    assert (lr[white > 2] == 1).all()
+    assert (lr[white < 2] == 0).all()
+    halves = {lr[n][white[n] == 2].unique().numel() for n in range(16)}
+    assert halves <= {0, 1}  # one way in a crop
+    assert set(lr[white == 2].tolist()) == {0.0, 1.0}  # and the other in another
+    lr, hr = Batches(pixels, 2, 16, 16, seed=0, flat=0.0, device="cpu", bilevel=0.5).batch(0)
+    some = ((hr == 0) | (hr == 1)).flatten(1).all(1)
+    assert 0 < int(some.sum()) < 16
+    assert torch.equal(some, ((lr == 0) | (lr == 1)).flatten(1).all(1))
+
+
 def test_flat_crops_are_flat(images: Path) -> None:
     pixels, _ = read_images(images, 32)
     lr, hr = Batches(pixels, 2, 16, 4, seed=0, flat=1.0, device="cpu").batch(0)
