@@ -156,6 +156,24 @@ def test_bilevel_crops_are_black_or_white_in_each_channel(images: Path) -> None:
     assert torch.equal(some, ((lr == 0) | (lr == 1)).flatten(1).all(1))
 
 
+@pytest.mark.parametrize("stage", ["float", "qat"])
+def test_a_stage_takes_bilevel_crops(run: Run, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    config, seen = toy(), []
+    config[stage] |= {"bilevel": 1.0, "flat": 0.0}
+    if stage == "qat":
+        assert run("net", config=config) == 0
+
+    class Seen(Batches):
+        def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            seen.append(super().batch(step))
+            return seen[-1]
+
+    monkeypatch.setattr(train, "Batches", Seen)
+    assert run("net", "--stage", stage, config=config) == 0
+    assert seen
+    assert all(set(part.unique().tolist()) <= {0.0, 1.0} for batch in seen for part in batch)
+
+
 def test_flat_crops_are_flat(images: Path) -> None:
     pixels, _ = read_images(images, 32)
     lr, hr = Batches(pixels, 2, 16, 4, seed=0, flat=1.0, device="cpu").batch(0)
