@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--max-minutes", type=float, default=math.inf)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, choices=range(1, 1025), metavar="N", help="CPU threads")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network's passes")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -50,6 +51,11 @@ def main() -> int:
         torch.empty(0, device=args.device)
     except (RuntimeError, AssertionError) as error:
         parser.error(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}")
+    if args.compile:
+        try:  # the compilers that torch needs, a C++ one or Triton, are not part of it
+            torch.compile(torch.sin)(torch.ones(1, device=args.device))
+        except Exception as error:  # of many kinds, according to what is missing
+            parser.error(f"--compile cannot be used here: {str(error).strip().splitlines()[0]}")
     try:
         train(args)
     except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
@@ -164,6 +170,7 @@ def train(args: argparse.Namespace) -> None:
             "torch knows of no bf16 on this processor, and emulated it is ten times slower: float32 throughout",
             flush=True,
         )
+    forward = torch.compile(model) if args.compile else model
     clock = time.monotonic()
     losses: list[Tensor] = []
     while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
@@ -186,7 +193,7 @@ def train(args: argparse.Namespace) -> None:
         # bf16 rounding is noise that the last, finest steps should not have
         half = bf16 and done < stage.float32_from
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
-            sr = model(lr)
+            sr = forward(lr)
         answer = hr if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
         if stage.target == "mean":
             answer = (answer + hr) / 2

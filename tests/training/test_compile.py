@@ -1,0 +1,58 @@
+"""--compile: the same training, with torch's compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from .conftest import Run
+
+needs_compiler = pytest.mark.skipif(
+    not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")),
+    reason="torch.compile needs a C++ compiler, and there is none here",
+)
+
+
+@needs_compiler
+def test_compiled_training_is_the_same_training(run: Run, kill: Run, tmp_path: Path) -> None:
+    assert run("plain") == 0
+    assert run("compiled", "--compile") == 0
+    plain, compiled = (load_file(tmp_path / name / "notfused.safetensors") for name in ("plain", "compiled"))
+    assert compiled.keys() == plain.keys()
+    for key, value in plain.items():
+        assert (compiled[key] - value).abs().max() <= 1e-4, key
+
+    kill("killed", "--compile")
+    assert run("killed", "--compile") == 0  # and resumes exactly
+    written = [(tmp_path / name / "notfused.safetensors").read_bytes() for name in ("compiled", "killed")]
+    assert written[0] == written[1]
+
+
+@needs_compiler
+def test_quantisation_is_compiled_too(run: Run, tmp_path: Path) -> None:
+    assert run("net") == 0
+    shutil.copytree(tmp_path / "net", tmp_path / "other")
+    assert run("net", "--stage", "qat") == 0
+    assert run("other", "--stage", "qat", "--compile") == 0
+    plain, compiled = (load_file(tmp_path / name / "qat.safetensors") for name in ("net", "other"))
+    for key, value in plain.items():
+        assert (compiled[key] - value).abs().max() <= 1e-3, key
+
+
+def test_a_missing_compiler_is_said_first(images: Path, tmp_path: Path) -> None:
+    config = tmp_path / "toy.toml"
+    config.write_text("")
+    missing = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    files = [str(config), "--data", str(images), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    command = [sys.executable, "-m", "training.train", *files, "--compile"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | missing, check=False)
+    assert done.returncode == 2
+    assert "--compile cannot be used here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
