@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from .conftest import Run
@@ -19,10 +22,31 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What torch.compile has compiled, once for every pass through it."""
+    seen: list[Any] = []
+    real = torch.compile
+
+    def spy(function: Callable[..., Any]) -> Callable[..., Any]:
+        compiled = real(function)
+
+        def call(*args: Any) -> Any:
+            seen.append(function)
+            return compiled(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", spy)
+    return seen
+
+
 @needs_compiler
-def test_compiled_training_is_the_same_training(run: Run, kill: Run, tmp_path: Path) -> None:
+def test_compiled_training_is_the_same_training(run: Run, kill: Run, tmp_path: Path, passes: list[Any]) -> None:
     assert run("plain") == 0
+    assert not passes
     assert run("compiled", "--compile") == 0
+    assert sum(isinstance(p, torch.nn.Module) for p in passes) == 6  # every step
     plain, compiled = (load_file(tmp_path / name / "notfused.safetensors") for name in ("plain", "compiled"))
     assert compiled.keys() == plain.keys()
     for key, value in plain.items():
@@ -35,11 +59,12 @@ def test_compiled_training_is_the_same_training(run: Run, kill: Run, tmp_path: P
 
 
 @needs_compiler
-def test_quantisation_is_compiled_too(run: Run, tmp_path: Path) -> None:
+def test_quantisation_is_compiled_too(run: Run, tmp_path: Path, passes: list[Any]) -> None:
     assert run("net") == 0
     shutil.copytree(tmp_path / "net", tmp_path / "other")
     assert run("net", "--stage", "qat") == 0
     assert run("other", "--stage", "qat", "--compile") == 0
+    assert sum(isinstance(p, torch.nn.Module) for p in passes) == 6
     plain, compiled = (load_file(tmp_path / name / "qat.safetensors") for name in ("net", "other"))
     for key, value in plain.items():
         assert (compiled[key] - value).abs().max() <= 1e-3, key
