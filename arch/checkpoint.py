@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
@@ -38,7 +39,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".safetensors":
-            loaded: Any = safetensors.torch.load_file(path)
+            loaded: Any = safetensors_torch(path).load_file(path)
         elif suffix in PICKLE_SUFFIXES:
             # The public code stores torch.__version__ beside its weights: a str subclass, harmless.
             with torch.serialization.safe_globals([TorchVersion]):
@@ -54,6 +55,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return unwrap(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def safetensors_torch(path: Path) -> ModuleType:
+    """safetensors.torch, needed for `path`; CheckpointError where it is not installed, which .pth files do without."""
+    try:
+        import safetensors.torch
+    except ImportError:
+        needs = "is read and written by the package safetensors: pip install safetensors, or give a .pth"
+        raise CheckpointError(f"{path}: .safetensors {needs}.") from None
+    return safetensors.torch
 
 
 def _reason(error: Exception) -> str:
@@ -106,16 +117,14 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
     if suffix not in (".safetensors", ".pth"):
         raise CheckpointError(f"{path}: suffix {suffix or '(none)'}; a checkpoint is written as .safetensors or .pth.")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state_dict.items()}
+    data = safetensors_torch(path).save(state) if suffix == ".safetensors" else pickled(state)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise CheckpointError(f"{path}: the folder cannot be written ({error.strerror}).") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            if suffix == ".safetensors":
-                file.write(safetensors.torch.save(state))
-            else:
-                torch.save(state, file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -124,3 +133,10 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
         raise CheckpointError(f"{path}: not written ({error.strerror}).") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def pickled(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as torch.save writes them; in memory, since on a full disk it does not raise OSError."""
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    return buffer.getvalue()

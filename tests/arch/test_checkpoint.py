@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -281,6 +282,34 @@ def test_a_failed_write_leaves_what_was_there(
         arch.write_checkpoint(state, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_disk_that_fills_up_while_writing(state: State, suffix: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="a limit on the size of files is needed to act a full disk")
+    path = tmp_path / f"net{suffix}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(arch.CheckpointError, match=r"not written .*too large"):
+            arch.write_checkpoint(state, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any(tmp_path.iterdir())
+
+
+def test_safetensors_is_needed_for_its_own_files_alone(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in (".safetensors", ".pth"):
+        arch.write_checkpoint(state, tmp_path / f"net{suffix}")
+    monkeypatch.delattr(safetensors, "torch")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    for call in (arch.read_checkpoint, lambda path: arch.write_checkpoint(state, path)):
+        with pytest.raises(arch.CheckpointError, match=r"net\.safetensors: .* pip install safetensors, or"):
+            call(tmp_path / "net.safetensors")
+    assert same(arch.read_checkpoint(tmp_path / "net.pth"), state)
+    arch.write_checkpoint(state, tmp_path / "net.pth")
 
 
 def test_places_that_cannot_be_written(state: State, tmp_path: Path) -> None:
