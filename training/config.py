@@ -51,7 +51,7 @@ class Stage:
     teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
     target: str = "both"  # with a teacher: HR and its answer, their "mean", or the "teacher" alone
     ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
-    optimizer: str = "adamw"  # "adan" and "muon" need pytorch_optimizer
+    optimizer: str = "adamw"  # "adan" needs pytorch_optimizer
 
 
 def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:

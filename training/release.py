@@ -48,11 +48,11 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
     training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
-    qat = args.run / "qat.safetensors"
+    qat = args.run / "qat.pth"
     options: dict[str, Any] = {"qat": qat, "name": args.name, "precisions": PRECISIONS, "overwrite": True}
-    report = build(args.run / "notfused.safetensors", out, **options)
+    report = build(args.run / "notfused.pth", out, **options)
     stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
-    write(qat.read_bytes(), out / f"{stem}_qat.safetensors")
+    arch.write_checkpoint(arch.read_checkpoint(qat), out / f"{stem}_qat.safetensors")
     files = {fact["kind"]: entry(out / file) for file, fact in report["files"].items()}
     files["qat"] = entry(out / f"{stem}_qat.safetensors")
     preset = {

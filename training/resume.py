@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from arch.checkpoint import pickled
 
 SHARD = 14 << 20  # bytes; files of a state are to stay below 15 MiB
 
@@ -46,7 +46,7 @@ def save_state(
         new.mkdir(parents=True)
         for part, tensors in parts.items():
             for number, shard in enumerate(shards(tensors)):
-                (new / f"{part}{f'.{number}' if number else ''}.safetensors").write_bytes(save(shard))
+                (new / f"{part}{f'.{number}' if number else ''}.pth").write_bytes(pickled(shard))
         files = sorted(p.name for p in new.iterdir())
         facts = {"step": step, "stage": stage, "origin": origin, "config": config, "files": files}
         (new / "state.json").write_text(json.dumps(facts, indent=1))
@@ -120,8 +120,8 @@ def load_state(
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
     try:
         for name in saved["files"]:
-            parts.setdefault(name.partition(".")[0], {}).update(load_file(folder / name))
-    except (OSError, SafetensorError) as error:
+            parts.setdefault(name.partition(".")[0], {}).update(torch.load(folder / name, "cpu", weights_only=True))
+    except Exception as error:  # damaged files end in nearly any exception
         raise _damaged(folder, error) from error
     if saved["stage"] != stage:
         raise TrainingError(f"{folder} is the state of stage {saved['stage']}, not of {stage}; give another --out.")

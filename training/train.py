@@ -121,9 +121,9 @@ def train(args: argparse.Namespace) -> None:
     config, stage = read_config(args.config, args.stage)
     device, qat = args.device, args.stage == "qat"
     state = args.out / f"state_{args.stage}"
-    result = args.out / ("qat.safetensors" if qat else "notfused.safetensors")
+    result = args.out / ("qat.pth" if qat else "notfused.pth")
     curve = args.out / f"curve_{args.stage}.csv"
-    start = args.out / "notfused.safetensors" if qat else Path(stage.init) if stage.init else None
+    start = args.out / "notfused.pth" if qat else Path(stage.init) if stage.init else None
     origin = None
     if qat:
         refuse_unfinished(args.out / "state_float")

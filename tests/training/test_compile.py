@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+
+import arch
 
 from .conftest import Run
 
@@ -47,14 +48,14 @@ def test_compiled_training_is_the_same_training(run: Run, kill: Run, tmp_path: P
     assert not passes
     assert run("compiled", "--compile") == 0
     assert sum(isinstance(p, torch.nn.Module) for p in passes) == 6  # every step
-    plain, compiled = (load_file(tmp_path / name / "notfused.safetensors") for name in ("plain", "compiled"))
+    plain, compiled = (arch.read_checkpoint(tmp_path / name / "notfused.pth") for name in ("plain", "compiled"))
     assert compiled.keys() == plain.keys()
     for key, value in plain.items():
         assert (compiled[key] - value).abs().max() <= 1e-4, key
 
     kill("killed", "--compile")
     assert run("killed", "--compile") == 0  # and resumes exactly
-    written = [(tmp_path / name / "notfused.safetensors").read_bytes() for name in ("compiled", "killed")]
+    written = [(tmp_path / name / "notfused.pth").read_bytes() for name in ("compiled", "killed")]
     assert written[0] == written[1]
 
 
@@ -65,7 +66,7 @@ def test_quantisation_is_compiled_too(run: Run, tmp_path: Path, passes: list[Any
     assert run("net", "--stage", "qat") == 0
     assert run("other", "--stage", "qat", "--compile") == 0
     assert sum(isinstance(p, torch.nn.Module) for p in passes) == 6
-    plain, compiled = (load_file(tmp_path / name / "qat.safetensors") for name in ("net", "other"))
+    plain, compiled = (arch.read_checkpoint(tmp_path / name / "qat.pth") for name in ("net", "other"))
     for key, value in plain.items():
         assert (compiled[key] - value).abs().max() <= 1e-3, key
 

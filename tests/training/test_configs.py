@@ -39,10 +39,10 @@ def test_three_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for stage, file in (("float", "notfused"), ("qat", "qat")):
         files = list((tmp_path / "net" / f"state_{stage}").iterdir())
         assert max(p.stat().st_size for p in files) < 15 << 20
-        weights, ranges = arch.split_ranges(arch.read_checkpoint(tmp_path / "net" / f"{file}.safetensors"))
+        weights, ranges = arch.split_ranges(arch.read_checkpoint(tmp_path / "net" / f"{file}.pth"))
         assert arch.inspect(weights).variant == config["variant"]
         assert bool(ranges) == (stage == "qat")
-    trained = arch.read_checkpoint(tmp_path / "net" / "notfused.safetensors")
+    trained = arch.read_checkpoint(tmp_path / "net" / "notfused.pth")
     windows = [v for k, v in trained.items() if k.endswith("window")]
     low, high = config["float"].get("anneal", (0, 0))
     outer = min(1.0, max(0.0, (high - 2 / 3) / max(high - low, 1e-9)))  # in the last of three steps

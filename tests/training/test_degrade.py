@@ -170,9 +170,7 @@ def test_killed_and_resumed_equals_uninterrupted(run: Run, kill: Run, tmp_path: 
     kill("parts", config=config)
     assert run("parts", config=config) == 0
     assert run("plain") == 0
-    whole, parts, plain = (
-        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("whole", "parts", "plain")
-    )
+    whole, parts, plain = (arch.read_checkpoint(tmp_path / out / "notfused.pth") for out in ("whole", "parts", "plain"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     assert not all(torch.equal(whole[k], plain[k]) for k in whole)
     curves = [

@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def equal(first: Path, second: Path) -> bool:
-    a, b = (arch.read_checkpoint(p / "notfused.safetensors") for p in (first, second))
+    a, b = (arch.read_checkpoint(p / "notfused.pth") for p in (first, second))
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
@@ -58,11 +58,11 @@ def test_a_full_disk_leaves_the_last_state(
 
 
 def remove(state: Path) -> None:
-    (state / "ema.safetensors").unlink()
+    (state / "ema.pth").unlink()
 
 
 def shorten(state: Path) -> None:
-    path = state / "exp_avg.safetensors"
+    path = state / "exp_avg.pth"
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -71,7 +71,7 @@ def mix(state: Path) -> None:
     facts = json.loads((state / "state.json").read_text())
     facts.pop("files")
     (state / "state.json").write_text(json.dumps(facts))
-    (state / "exp_avg_sq.safetensors").unlink()
+    (state / "exp_avg_sq.pth").unlink()
 
 
 def scribble(state: Path) -> None:

@@ -15,6 +15,30 @@ def test_every_optimizer_lowers_a_loss(name: str, bf16: bool, monkeypatch: pytes
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_muon_is_torchs_on_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels as matrices, two of one shape in one batch, and AdamW beside them."""
+    monkeypatch.setattr(optimizer, "has_bf16", lambda device: True)  # as torch's
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(6, 8, 3), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 8, 3, groups=8)]
+    model = nn.Sequential(*convs).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    kernels = [c.weight for c in convs[:3]]
+    rest = [p for p in model.parameters() if all(p is not k for k in kernels)]
+    matrices = [nn.Parameter(k.detach().flatten(1).clone()) for k in kernels]
+    copies = [nn.Parameter(p.detach().clone()) for p in rest]
+    muon = torch.optim.Muon(matrices, lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(copies, lr=1e-2, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
+    mine = optimizer.make_optimizer(model, "muon", 1e-2)
+    pairs = list(zip(kernels + rest, matrices + copies, strict=True))
+    for _ in range(5):
+        for p, copy in pairs:
+            gradient = torch.randn(p.shape)
+            p.grad, copy.grad = gradient.clone(), gradient.reshape(copy.shape)
+        for each in (mine, muon, adamw):
+            each.step()
+    for p, copy in pairs:
+        torch.testing.assert_close(p.detach().reshape(copy.shape), copy.detach(), rtol=0, atol=2e-4)
+
+
 def test_muon_in_float32_is_muon(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[list[torch.Tensor]] = []
     for bf16 in (True, False):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
+import arch
 import presets
 from export import runtimes
 from training import release
+
+RELEASED = presets.DIR / "tiny_2x"
 
 
 @pytest.fixture
@@ -20,7 +22,8 @@ def run(tmp_path: Path) -> Path:
     folder.mkdir()
     files = presets.load("tiny_2x")["files"]
     for kind in ("notfused", "qat"):
-        shutil.copy(presets.DIR / "tiny_2x" / files[kind]["file"], folder / f"{kind}.safetensors")
+        weights = arch.read_checkpoint(presets.DIR / "tiny_2x" / files[kind]["file"])
+        arch.write_checkpoint(weights, folder / f"{kind}.pth")
     for stage, steps in (("float", 300), ("qat", 20)):
         text = f"step,loss,psnr_y,seconds_per_step\n100,0.02,34.0,0.1\n{steps},0.01,35.5,0.1\n"
         (folder / f"curve_{stage}.csv").write_text(text)
@@ -53,7 +56,9 @@ def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: p
     reached = {"steps": 300, "validation_psnr_y": 35.5, "origin": "abc", "config": {"steps": 300, "lr": 1e-3}}
     assert preset["training"]["float"] == reached
     assert all(e["file"].startswith("aether_mine_") for e in preset["files"].values())
-    assert (folder / "mine" / preset["files"]["qat"]["file"]).read_bytes() == (run / "qat.safetensors").read_bytes()
+    for kind in ("notfused", "qat"):
+        released = folder / "mine" / preset["files"][kind]["file"]
+        assert released.read_bytes() == (RELEASED / released.name.replace("mine", "tiny_2x")).read_bytes()
     assert preset["measured"] == {}
 
 
@@ -80,9 +85,7 @@ def test_a_stage_stopped_early_is_refused(
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-    "missing", ["curve_float.csv", "curve_qat.csv", "notfused.safetensors", "qat.safetensors", "state_qat"]
-)
+@pytest.mark.parametrize("missing", ["curve_float.csv", "curve_qat.csv", "notfused.pth", "qat.pth", "state_qat"])
 def test_an_unfinished_run_is_refused(
     missing: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,15 +52,15 @@ def test_equalising_before_quantisation_leaves_the_function() -> None:
 
 def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> None:
     assert run("first") == 0
-    source = tmp_path / "first" / "notfused.safetensors"
+    source = tmp_path / "first" / "notfused.pth"
     config = toy()
     config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2, "seed": 9}
     assert run("second", config=config) == 0
-    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.pth") for o in ("first", "second"))
     assert all(torch.equal(first[k], second[k]) for k in first)
     config["float"] |= {"lr": 1e-3}
     assert run("third", config=config) == 0
-    third = arch.read_checkpoint(tmp_path / "third" / "notfused.safetensors")
+    third = arch.read_checkpoint(tmp_path / "third" / "notfused.pth")
     assert not torch.equal(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"])
     assert torch.allclose(first["blocks.0.conv.weight"], third["blocks.0.conv.weight"], atol=2e-3)
 
@@ -73,7 +73,7 @@ def test_an_annealed_kernel_opens_again_on_the_same_network(run: Run, tmp_path: 
     config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2, "anneal": (0.4, 0.6), "freeze_norm": 0.0}
     del config["model"]
     assert run("net", config=config) == 0
-    opened = arch.read_checkpoint(tmp_path / "net" / "notfused.safetensors")
+    opened = arch.read_checkpoint(tmp_path / "net" / "notfused.pth")
     windows = [v.tolist() for k, v in opened.items() if k.endswith("window")]
     assert windows == [[5.0, pytest.approx(0.5)]] * 16
     trained, x = small(), torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(3))
@@ -109,18 +109,18 @@ def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsy
     config = toy()
     config["float"]["ensemble"] = 4
     assert run("first") == 0
-    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.pth")
     assert run("net", config=config) == 0
     kill("parts", config=config)
     assert run("parts", config=config) == 0  # the teacher is read again
     assert "resumed at step 4\n" in capsys.readouterr().out
-    config["float"]["teacher"] = str(tmp_path / "net" / "notfused.safetensors")
+    config["float"]["teacher"] = str(tmp_path / "net" / "notfused.pth")
     assert run("parts", config=config) == 0
     assert "teacher_sha256" in capsys.readouterr().out
-    config["float"] |= {"ensemble": 0, "teacher": str(tmp_path / "first" / "notfused.safetensors")}
+    config["float"] |= {"ensemble": 0, "teacher": str(tmp_path / "first" / "notfused.pth")}
     assert run("single", config=config) == 0
     whole, parts, single, without = (
-        arch.read_checkpoint(tmp_path / out / "notfused.safetensors") for out in ("net", "parts", "single", "first")
+        arch.read_checkpoint(tmp_path / out / "notfused.pth") for out in ("net", "parts", "single", "first")
     )
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     assert any(not torch.equal(whole[k], single[k]) for k in whole)
@@ -130,7 +130,7 @@ def test_a_teacher_is_heard_beside_hr(run: Run, kill: Run, tmp_path: Path, capsy
 def test_the_teachers_answer_and_hr_are_both_targets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("first") == 0
     config = toy()
-    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.pth")
     errors: list[torch.Tensor] = []
     distance = train.distance
     monkeypatch.setattr(train, "distance", lambda e, luma: (errors.append(e.detach()), distance(e, luma))[1])
@@ -147,7 +147,7 @@ def test_the_target_can_be_the_mean_of_hr_and_the_answer(
 ) -> None:
     assert run("first") == 0
     config = toy()
-    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.safetensors")
+    config["float"]["teacher"] = str(tmp_path / "first" / "notfused.pth")
     errors: list[torch.Tensor] = []
     spectra: list[torch.Tensor] = []
     distance, spectral = train.distance, train.spectral
@@ -189,7 +189,7 @@ def test_the_teachers_answer_can_be_the_only_target(run: Run, tmp_path: Path, mo
 def test_a_teacher_of_another_kind_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, network in (("scale", arch.aether_tiny(3)), ("grey", arch.aether_tiny(2, in_chans=1))):
         config = toy()
-        config["float"]["teacher"] = str(tmp_path / f"{name}.safetensors")
+        config["float"]["teacher"] = str(tmp_path / f"{name}.pth")
         arch.write_checkpoint(network.state_dict(), Path(config["float"]["teacher"]))
         assert run(name, config=config) == 1
         said = capsys.readouterr()
@@ -203,12 +203,12 @@ def test_a_teacher_of_another_kind_is_refused(run: Run, tmp_path: Path, capsys: 
 
 def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("first") == 0
-    source = tmp_path / "first" / "notfused.safetensors"
+    source = tmp_path / "first" / "notfused.pth"
     config = toy()
     config["model"]["depth"] = 5
     config["float"] |= {"init": str(source), "lr": 0.0, "steps": 2}
     assert run("second", config=config) == 0
-    first, second = (arch.load(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    first, second = (arch.load(tmp_path / o / "notfused.pth") for o in ("first", "second"))
     assert isinstance(second, arch.AetherTiny)
     assert second.config.depth == 5
     image = torch.rand(1, 3, 12, 13)
@@ -216,12 +216,12 @@ def test_a_shallower_tiny_is_grown(run: Run, tmp_path: Path, capsys: pytest.Capt
         assert torch.equal(first(image), second(image))
     config["float"] |= {"lr": 1e-3}
     assert run("third", config=config) == 0
-    third = arch.read_checkpoint(tmp_path / "third" / "notfused.safetensors")
+    third = arch.read_checkpoint(tmp_path / "third" / "notfused.pth")
     assert all(third[f"blocks.2.{k}.weight"].abs().max() > 0 for k in ("conv", "project"))
     assert run("first", "--stage", "qat", config=config) == 1  # a float stage is not grown behind its back
     assert "depth=3" in capsys.readouterr().err
     config["model"]["depth"] = 3
-    config["float"]["init"] = str(tmp_path / "third" / "notfused.safetensors")
+    config["float"]["init"] = str(tmp_path / "third" / "notfused.pth")
     assert run("fourth", config=config) == 1
     assert "depth=5" in capsys.readouterr().err
 
@@ -233,9 +233,9 @@ def test_frozen_batch_norms_keep_their_averages(run: Run, tmp_path: Path) -> Non
     assert run("live", config=config) == 0
     config["float"] |= {"freeze_norm": 0.5}
     assert run("frozen", config=config) == 0
-    config["float"] |= {"init": str(tmp_path / "live" / "notfused.safetensors"), "freeze_norm": 0.0}
+    config["float"] |= {"init": str(tmp_path / "live" / "notfused.pth"), "freeze_norm": 0.0}
     assert run("kept", config=config) == 0
-    paths = [tmp_path / out / "notfused.safetensors" for out in ("live", "frozen", "kept")]
+    paths = [tmp_path / out / "notfused.pth" for out in ("live", "frozen", "kept")]
     live, frozen, kept = map(arch.read_checkpoint, paths)
     key = "layers.0.0.norm.running_var"
     assert not torch.equal(live[key], frozen[key])
@@ -248,13 +248,13 @@ def test_without_a_model_the_network_is_the_checkpoints(
 ) -> None:
     assert run("first") == 0
     config = toy()
-    source = tmp_path / "first" / "notfused.safetensors"
+    source = tmp_path / "first" / "notfused.pth"
     config["float"] |= {"init": str(source), "lr": 0.0}
     config.pop("model")
     assert run("second", config=config) == 0
     assert run("second", config=config) == 0
     assert run("second", "--stage", "qat", config=config) == 0
-    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.safetensors") for o in ("first", "second"))
+    first, second = (arch.read_checkpoint(tmp_path / o / "notfused.pth") for o in ("first", "second"))
     assert all(torch.equal(first[k], second[k]) for k in first)
     fused = tmp_path / "fused.safetensors"
     arch.write_checkpoint(arch.fuse(arch.load(source)).state_dict(), fused)
@@ -273,7 +273,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert run("first") == 0
     config = toy()
     config["model"]["embed_dim"] = 16
-    config["float"]["init"] = str(tmp_path / "first" / "notfused.safetensors")
+    config["float"]["init"] = str(tmp_path / "first" / "notfused.pth")
     assert run("second", config=config) == 1
     assert "embed_dim=8" in (message := capsys.readouterr().err)
     assert "asks for AetherTinyConfig(embed_dim=16" in message
@@ -285,4 +285,4 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert run("first", "--stage", "qat", config=config) == 1  # the float stage was another network's
     assert "asks for AetherTinyConfig(embed_dim=16" in capsys.readouterr().err
     assert run("second", "--stage", "qat") == 1
-    assert "notfused.safetensors: there is no such file" in capsys.readouterr().err
+    assert "notfused.pth: there is no such file" in capsys.readouterr().err
