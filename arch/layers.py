@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,7 @@ class ReparamLargeKernelConv(nn.Module):
                     f"and lk_kernel {lk_kernel}."
                 )
             self.register_buffer("window", torch.tensor([float(deployed_kernel), 1.0]))
+            self.cropped = False  # whether the window's factor is 0: to ask it would stop a GPU in every block
 
     def anneal(self, outer: float) -> None:
         """Set the factor on the taps outside the deployed square: 1 = full kernel, 0 = cropped exactly."""
@@ -101,13 +102,19 @@ class ReparamLargeKernelConv(nn.Module):
         if not 0.0 <= outer <= 1.0:
             raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
         self.window[1] = outer
+        self.cropped = outer == 0.0
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        if not self.fused and self.deployed_kernel is not None and not self.window.is_meta:
+            self.cropped = float(self.window[1]) == 0.0
 
     def clear_cropped(self) -> None:
         """Zero the taps outside the deployed square once the window has cropped them: it then opens on the same filter.
 
         Nothing is done without a window, or where its outer factor is above 0.
         """
-        if self.fused or self.deployed_kernel is None or float(self.window[1]) > 0.0:
+        if self.fused or self.deployed_kernel is None or not self.cropped:
             return
         crop = (self.lk_kernel - self.deployed_kernel) // 2
         inside = torch.ones(self.deployed_kernel, self.deployed_kernel).to(self.lk_conv.weight)
@@ -123,9 +130,12 @@ class ReparamLargeKernelConv(nn.Module):
         kernel = self.lk_conv.weight + F.pad(self.sk_conv.weight, [pad] * 4)
         if self.deployed_kernel is not None:
             crop = (self.lk_kernel - self.deployed_kernel) // 2
-            outer = float(self.window[1])
             inner = kernel[:, :, crop : crop + self.deployed_kernel, crop : crop + self.deployed_kernel]
-            kernel = inner if outer == 0.0 else outer * kernel + (1.0 - outer) * F.pad(inner, [crop] * 4)
+            if self.cropped:
+                kernel = inner
+            else:
+                outer = self.window[1]
+                kernel = outer * kernel + (1.0 - outer) * F.pad(inner, [crop] * 4)
         return kernel, self.lk_bias + self.sk_bias
 
     def forward(self, x: Tensor) -> Tensor:

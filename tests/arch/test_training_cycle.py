@@ -97,6 +97,24 @@ def test_window_and_mode_survive_a_copy() -> None:
     assert float(model.state_dict()["layers.0.0.conv.window"][1]) == 0.25
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_loaded_window_is_the_one_that_is_used(assign: bool) -> None:
+    """Cropped or not is kept beside the buffer, so that the forward pass need not read it: both ways, it follows."""
+    whole, cropped = (arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3) for _ in range(2))
+    cropped.load_state_dict(whole.state_dict())
+    cropped.anneal(0.0)
+    states = {0.0: copy.deepcopy(cropped.state_dict()), 1.0: copy.deepcopy(whole.state_dict())}
+    image = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        answers = {0.0: cropped.eval()(image), 1.0: whole.eval()(image)}
+    assert not torch.equal(answers[0.0], answers[1.0])
+    for model in (whole, cropped):
+        for outer in (1.0, 0.0, 1.0):
+            model.load_state_dict(states[outer], assign=assign)
+            with torch.inference_mode():
+                assert torch.equal(model(image), answers[outer])
+
+
 def test_drop_path_acts_in_training_only() -> None:
     model = arch.AetherNet(3, 8, (4, 4), lk_kernel=3, drop_path_rate=0.9)
     with torch.no_grad():

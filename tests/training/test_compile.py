@@ -71,6 +71,17 @@ def test_quantisation_is_compiled_too(run: Run, tmp_path: Path, passes: list[Any
         assert (compiled[key] - value).abs().max() <= 1e-3, key
 
 
+@pytest.mark.parametrize("outer", [1.0, 0.5, 0.0])
+def test_the_network_is_one_graph(outer: float) -> None:
+    """A window that is asked for its value would cut the graph in every block, and stop a GPU there."""
+    options: dict[str, Any] = {"norm": "batch", "gate": "relu", "deployed_kernel": 5, "tail": "direct"}
+    model = arch.AetherNet(3, 8, (1, 1), lk_kernel=7, image_residual=True, border=2, **options)
+    model.anneal(outer)
+    torch.compiler.reset()
+    explained = torch._dynamo.explain(model.train())(torch.rand(1, 3, 16, 16))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained.break_reasons
+
+
 def test_a_missing_compiler_is_said_first(images: Path, tmp_path: Path) -> None:
     config = tmp_path / "toy.toml"
     config.write_text("")
