@@ -48,13 +48,16 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
     training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
-    qat = args.run / "qat.pth"
+    notfused, qat = args.run / "notfused.pth", args.run / "qat.pth"
+    if notfused.exists() and training["qat"]["origin"] != hashlib.sha256(notfused.read_bytes()).hexdigest():
+        raise ExportError(f"{args.run}: the qat stage did not begin with this notfused.pth; run it anew.")
     options: dict[str, Any] = {"qat": qat, "name": args.name, "precisions": PRECISIONS, "overwrite": True}
-    report = build(args.run / "notfused.pth", out, **options)
+    report = build(notfused, out, **options)
     stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
     arch.write_checkpoint(arch.read_checkpoint(qat), out / f"{stem}_qat.safetensors")
     files = {fact["kind"]: entry(out / file) for file, fact in report["files"].items()}
     files["qat"] = entry(out / f"{stem}_qat.safetensors")
+    training["qat"]["origin"] = files["notfused"]["sha256"]  # the same weights, as they are released
     preset = {
         "name": args.name,
         "variant": report["variant"],

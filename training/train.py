@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import arch
 from export import quantize
@@ -280,11 +281,11 @@ def freeze_norm(model: nn.Module, ema: dict[str, Tensor]) -> None:
 def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
     """Exponential moving average of weights and batch-norm statistics; other buffers are copied."""
     parameters = {k for k, _ in model.named_parameters()}
-    for key, value in model.state_dict().items():
-        if key in parameters or ".running_" in key:
-            ema[key].lerp_(value, 1 - decay)
-        else:
-            ema[key].copy_(value)
+    state = model.state_dict()
+    averaged = [key for key in state if key in parameters or ".running_" in key]
+    get_ema_multi_avg_fn(decay)([ema[key] for key in averaged], [state[key] for key in averaged], None)
+    for key in state.keys() - averaged:
+        ema[key].copy_(state[key])
 
 
 @torch.no_grad()

@@ -40,6 +40,7 @@ def test_every_file_is_the_one_the_preset_describes(name: str) -> None:
     for kind, entry in files(name).items():
         data = read(name, kind)
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (entry["sha256"], entry["bytes"]), kind
+    assert presets.load(name)["training"]["qat"]["origin"] == files(name)["notfused"]["sha256"]
     model = arch.load(presets.DIR / name / files(name)["notfused"]["file"])
     fused = arch.load(presets.DIR / name / files(name)["fused"]["file"])
     image = torch.rand(1, 3, 24, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,12 +25,13 @@ def run(tmp_path: Path) -> Path:
     for kind in ("notfused", "qat"):
         weights = arch.read_checkpoint(presets.DIR / "tiny_2x" / files[kind]["file"])
         arch.write_checkpoint(weights, folder / f"{kind}.pth")
-    for stage, steps in (("float", 300), ("qat", 20)):
+    started = hashlib.sha256((folder / "notfused.pth").read_bytes()).hexdigest()
+    for stage, steps, origin in (("float", 300, "abc"), ("qat", 20, started)):
         text = f"step,loss,psnr_y,seconds_per_step\n100,0.02,34.0,0.1\n{steps},0.01,35.5,0.1\n"
         (folder / f"curve_{stage}.csv").write_text(text)
         (folder / f"state_{stage}").mkdir()
         config = {"variant": "aether_tiny", stage: {"steps": steps, "lr": 1e-3}}
-        facts = {"step": steps, "stage": stage, "origin": "abc", "config": config, "files": []}
+        facts = {"step": steps, "stage": stage, "origin": origin, "config": config, "files": []}
         (folder / f"state_{stage}" / "state.json").write_text(json.dumps(facts))
     return folder
 
@@ -55,6 +57,7 @@ def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: p
         assert release.entry(folder / "mine" / entry["file"]) == entry
     reached = {"steps": 300, "validation_psnr_y": 35.5, "origin": "abc", "config": {"steps": 300, "lr": 1e-3}}
     assert preset["training"]["float"] == reached
+    assert preset["training"]["qat"]["origin"] == preset["files"]["notfused"]["sha256"]
     assert all(e["file"].startswith("aether_mine_") for e in preset["files"].values())
     for kind in ("notfused", "qat"):
         released = folder / "mine" / preset["files"][kind]["file"]
@@ -73,6 +76,16 @@ def test_what_was_measured_stays_with_files_that_did_not_change(
     path.write_text(json.dumps(preset))
     assert release_run(run, monkeypatch) == 0
     assert presets.load("mine")["measured"] == {"fp32": {"Set5": 1.0}}
+
+
+def test_ranges_of_another_network_are_refused(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = arch.read_checkpoint(run / "notfused.pth")
+    arch.write_checkpoint({k: v * 1.01 for k, v in weights.items()}, run / "notfused.pth")
+    assert release_run(run, monkeypatch) == 1
+    assert "the qat stage did not begin with this notfused.pth" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_a_stage_stopped_early_is_refused(
