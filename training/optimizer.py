@@ -70,8 +70,10 @@ class Muon(torch.optim.AdamW):
         """The kernel's gradient with Nesterov's momentum of 0.95."""
         gradient = kernel.grad
         assert gradient is not None
-        average: Tensor = self.state[kernel].setdefault("momentum_buffer", torch.zeros_like(kernel))
-        average.lerp_(gradient, 0.05)
+        state = self.state[kernel]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(kernel)
+        average: Tensor = state["momentum_buffer"].lerp_(gradient, 0.05)
         return gradient.lerp(average, 0.95)
 
 
