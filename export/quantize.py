@@ -71,12 +71,16 @@ class Quantizer(nn.Module):
             step = self.scale.flatten()
             zeros = torch.zeros_like(step, dtype=torch.int32)
             return torch.fake_quantize_per_channel_affine(x, step, zeros, 0, self.lowest, CODES)
-        zero = torch.zeros(1, dtype=torch.int32, device=x.device)
         if self._amax.requires_grad and torch.is_grad_enabled():
-            step, factor = self.scale.view(1), (x.numel() * CODES) ** -0.5
-            learnable = torch._fake_quantize_learnable_per_tensor_affine  # pyright: ignore[reportPrivateImportUsage]
-            return learnable(x, step, zero.float(), self.lowest, CODES, factor)
-        return torch.fake_quantize_per_tensor_affine(x, self.scale.detach(), zero[0], self.lowest, CODES)
+            # LSQ in plain operations, which torch.compile makes one kernel of: the gradient passes straight through
+            # the rounding, and that of the step is scaled down by the number of values that share it.
+            factor = (x.numel() * CODES) ** -0.5
+            step = self.scale.detach() + (self.scale - self.scale.detach()) * factor
+            codes = x / step
+            codes = codes.round().detach() + (codes - codes.detach())
+            return codes.clamp(self.lowest, CODES) * step
+        zero = torch.zeros((), dtype=torch.int32, device=x.device)
+        return torch.fake_quantize_per_tensor_affine(x, self.scale.detach(), zero, self.lowest, CODES)
 
     def _keep(self, x: Tensor) -> None:
         self.seen_max = max(self.seen_max, float(x.abs().max()))

@@ -49,7 +49,8 @@ class Stage:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
     teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
-    target: str = "both"  # with a teacher: HR and its answer, their "mean", or the "teacher" alone
+    answers: str = ""  # folder that training.answers wrote for these images; instead of a teacher's, computed anew
+    target: str = "both"  # with a teacher or answers: HR and the answer, their "mean", or the answer alone, "teacher"
     ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
     optimizer: str = "adamw"  # "adan" needs pytorch_optimizer
 
@@ -82,8 +83,11 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         if (value := getattr(stage, key)) not in allowed:
             names = ", ".join(map(str, allowed))
             raise TrainingError(f"{path}: section [{name}]: {key} is {value!r}; allowed are {names}.")
-    if name == "float" and not stage.teacher and (stage.ensemble or stage.target != "both"):
+    if name == "float" and not stage.teacher and (stage.ensemble or (stage.target != "both" and not stage.answers)):
         raise TrainingError(f"{path}: section [float]: ensemble and target need a teacher; give its checkpoint.")
+    if stage.answers and (stage.teacher or stage.ensemble or stage.degradation != "bicubic"):
+        others = "a teacher, an ensemble or another degradation than bicubic"
+        raise TrainingError(f"{path}: section [{name}]: answers are computed beforehand, and go with no {others}.")
     return config, stage
 
 

@@ -1,4 +1,4 @@
-"""Training data: images decoded once into memory; crops and LR made on the fly, a pure function of the step."""
+"""Training data: images decoded once onto the device; crops by indexing there, a pure function of the step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +26,24 @@ Pair = tuple[Tensor, NDArray[np.uint8]]  # LR (1, 3, h, w) in [0, 1] and HR (H, 
 
 VALIDATION_CROP = 256  # HR pixels
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+NORMAL, FLAT, BILEVEL = range(3)
+COLUMNS = 13  # of a table of crops, see Batches.draw
+TABLES = 64
 
 
 class DataError(ValueError):
     """The training data is missing or unusable; the message says what was given and what is needed."""
+
+
+class Batch(NamedTuple):
+    """Crops on the device, float32 in [0, 1]: LR (N, 3, p, p); HR and the precomputed answer (N, 3, s*p, s*p).
+
+    Without precomputed answers `answer` is `hr`.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    answer: Tensor
 
 
 def read_images(root: Path, minimum: int) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -41,22 +56,33 @@ def read_images(root: Path, minimum: int) -> tuple[dict[str, np.ndarray], list[s
         raise DataError(f"{root}: there is no such folder of training images.")
     images: dict[str, np.ndarray] = {}
     skipped: list[str] = []
-    for name, file in _files(root):
-        try:
-            pixels = decode(file)
-        except ValueError as error:
-            skipped.append(f"{name}: {error}")
-            continue
-        if min(pixels.shape[:2]) < minimum:
-            skipped.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than a crop of {minimum}")
-            continue
-        images[name] = pixels
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock
+        for name, pixels in pool.map(_decode, encoded(root)):
+            if isinstance(pixels, str):
+                skipped.append(f"{name}: {pixels}")
+            elif min(pixels.shape[:2]) < minimum:
+                skipped.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than a crop of {minimum}")
+            else:
+                images[name] = pixels
     if not images:
         raise DataError(f"{root}: no usable image (.tar shards or {', '.join(SUFFIXES)}); {len(skipped)} were skipped.")
     return images, skipped
 
 
-def _files(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
+def _decode(item: tuple[str, io.BytesIO | Path]) -> tuple[str, np.ndarray | str]:
+    """An image's name, and its pixels or why there are none."""
+    name, file = item
+    try:
+        return name, decode(file)
+    except ValueError as error:
+        return name, str(error)
+
+
+def encoded(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
+    """Name and file of every image under `root`, those in .tar files included, in name order.
+
+    Raises DataError where a .tar is damaged.
+    """
     for path in sorted(root.rglob("*")):
         if path.suffix == ".tar":
             try:
@@ -72,33 +98,56 @@ def _files(root: Path) -> Iterator[tuple[str, io.BytesIO | Path]]:
             yield str(path.relative_to(root)), path
 
 
-def cubic_matrix(size: int, scale: int) -> Tensor:
-    """(size / scale, size) matrix of antialiased bicubic downscaling (a = -0.5, symmetric borders), as MATLAB's.
+def read_answers(folder: Path, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The answer that `training.answers` wrote for each image, (H, W, 3) uint8; DataError where one is missing."""
+    answers: dict[str, np.ndarray] = {}
+    for name, image in images.items():
+        path = folder / f"{name}.npy"
+        try:
+            answers[name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is no answer to {name} ({error}); run training.answers on these images.") from None
+        if answers[name].shape != image.shape or answers[name].dtype != np.uint8:
+            shape = f"{answers[name].dtype} {answers[name].shape}"
+            raise DataError(f"{path} holds {shape}; the image {name} is uint8 {image.shape}.")
+    return answers
 
-    `size` must be a multiple of `scale`.
+
+def reduced(hr: Tensor, scale: int) -> Tensor:
+    """(..., H, W) of levels 0..255 -> LR (..., H / scale, W / scale) of levels: bicubic with antialiasing, as MATLAB's.
+
+    Keys' kernel with a = -0.5, symmetric borders, rounded and saturated after each pass, rows first, as
+    `export.metrics.imresize` does on uint8: for scales 2 and 4 levels and weights are exact in float32, and the result
+    is the same to the bit. H and W must be multiples of `scale`, and at least twice of it.
     """
-    out = size // scale
-    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5
-    taps = torch.arange(-2 * scale, 2 * scale + 1)
-    index = centre.floor().long()[:, None] + taps
-    x = ((centre[:, None] - index) / scale).abs()
-    weight = torch.where(
-        x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
-    )
-    weight /= weight.sum(1, keepdim=True)
-    index = torch.where(index < 0, -1 - index, index)
-    index = torch.where(index >= size, 2 * size - 1 - index, index)
-    return torch.zeros(out, size, dtype=torch.float64).scatter_add_(1, index, weight).float()
+    reach = 2 * scale
+    x = (torch.arange(-reach, reach + 1, dtype=torch.float64) - (scale - 1) / 2 + (scale - 1) // 2).abs() / scale
+    far = torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
+    taps = torch.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, far)
+    taps = (taps / taps.sum()).tolist()
+    start = (scale - 1) // 2  # of the first output's taps, in the padded row
+    for axis in (-2, -1):
+        size = hr.shape[axis]
+        before, after = (hr.narrow(axis, start, reach).flip(axis) for start in (0, size - reach))
+        padded = torch.cat([before, hr, after], axis).transpose(axis, -1)
+        span = size - scale + 1
+        total = sum(w * padded[..., start + k : start + k + span : scale] for k, w in enumerate(taps) if w)
+        assert isinstance(total, Tensor)
+        hr = total.add_(0.5).floor_().clamp_(0, 255).transpose(axis, -1)
+    return hr
 
 
 class Batches:
     """Random training batches; `batch(step)` depends on (seed, step) alone, so that a resumed run sees the same.
 
-    Each batch is (lr, hr): float32 in [0, 1], (N, 3, p, p) and (N, 3, s*p, s*p). LR is made by `video`, or `reduced` by
-    bicubic to 8 bit as the benchmarks' images are. Crops are drawn in proportion to image area times `share`, then
-    flipped and transposed at random. A share `flat` of them is one constant colour, the same in LR and HR: a flat
-    picture must stay flat, and no photo teaches that. In a share `bilevel` every channel is 0 or 255 at every pixel, of
-    HR by a random threshold, of LR by the majority of HR's pixels: without them a network may diverge on dithers.
+    LR is made of the whole images once, by bicubic to 8 bit as the benchmarks' images are (`reduced`), or of every
+    crop by `video`. Crops are drawn in proportion to image area times `share`, then flipped and transposed at random.
+    A share `flat` of them is one constant colour, the same in LR and HR: a flat picture must stay flat, and no photo
+    teaches that. In a share `bilevel` every channel is 0 or 255 at every pixel, of HR by a random threshold, of LR by
+    the majority of HR's pixels: without them a network may diverge on dithers.
+
+    Everything lies on the device. `load` copies the table of a step's crops there, and `crops` makes them of it and
+    asks the host for nothing, so that it can be part of a CUDA graph.
     """
 
     def __init__(
@@ -114,63 +163,120 @@ class Batches:
         video: Video | None = None,
         shares: dict[str, float] | None = None,
         bilevel: float = 0.0,
+        answers: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.images = [torch.from_numpy(i).to(device) for i in images.values()]
         area = np.array([i.shape[0] * i.shape[1] * share(n, shares or {}) for n, i in images.items()], dtype=np.float64)
         if not area.any():
             raise DataError(f"shares = {shares} leave no image to draw from.")
         self.share = area / area.sum()
-        self.scale, self.patch, self.size, self.seed, self.flat = scale, patch, batch, seed, flat
-        self.device, self.video, self.bilevel = device, video, bilevel
-        self.shrink = cubic_matrix(patch * scale, scale).to(device)
+        self.scale, self.patch, self.size, self.seed = scale, patch, batch, seed
+        self.device, self.video, self.flat, self.bilevel = device, video, flat, bilevel
+        sides = [(i.shape[0] // scale * scale, i.shape[1] // scale * scale) for i in images.values()]
+        self.sides = np.array(sides, dtype=np.int64)
+        self.start = np.concatenate([[0], np.cumsum(self.sides.prod(1))])
+        self.hr = self._store(1)
+        self.lr = torch.empty(0, 3) if video else self._store(scale)
+        for (h, w), at, image in zip(sides, self.start, images.values(), strict=False):
+            pixels = torch.from_numpy(image[:h, :w]).to(device)
+            self.hr[at : at + h * w] = pixels.reshape(-1, 3)
+            if not video:
+                small = reduced(pixels.permute(2, 0, 1).float(), scale).permute(1, 2, 0)
+                self.lr[at // scale**2 : (at + h * w) // scale**2] = small.reshape(-1, 3).byte()
+        self.table = torch.zeros(batch, COLUMNS, dtype=torch.int64, device=device)
+        self.tables, self.first = torch.zeros(0, batch, COLUMNS, dtype=torch.int64), 0
+        self.rng = np.random.default_rng(0)
+        self.answers = self._store(1) if answers else None
+        for (h, w), at, name in zip(sides, self.start, images, strict=False):
+            if answers and self.answers is not None:
+                self.answers[at : at + h * w] = torch.from_numpy(answers[name][:h, :w].copy()).view(-1, 3).to(device)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step, on the device."""
+    def _store(self, divisor: int) -> Tensor:
+        """Room for the pixels of all images, one after the other, `divisor` times smaller."""
+        return torch.empty(int(self.start[-1]) // divisor**2, 3, dtype=torch.uint8, device=self.device)
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The table (N, COLUMNS) of a step's crops, and the generator after it, for `video`.
+
+        Columns: first HR pixel and pixels a row; the same of LR; whether to flip rows, to flip columns, to transpose;
+        NORMAL, FLAT or BILEVEL; red, green and blue of a flat crop; the threshold of HR's levels of a bilevel one, and
+        whether its LR is set where half of HR's pixels are.
+        """
         rng = np.random.default_rng((self.seed, step))
-        side = self.video.side if self.video else self.patch * self.scale
-        crops, flat = [], []
-        bilevel: dict[int, tuple[float, bool]] = {}  # threshold, and whether LR is set where half of HR's pixels are
-        for number, index in enumerate(rng.choice(len(self.images), size=self.size, p=self.share)):
-            image = self.images[index]
-            y = rng.integers(0, image.shape[0] - side + 1)
-            x = rng.integers(0, image.shape[1] - side + 1)
-            crop = image[y : y + side, x : x + side]
-            flips = [axis for axis in (0, 1) if rng.random() < 0.5]
-            crop = crop.flip(flips) if flips else crop
-            crop = crop.transpose(0, 1) if rng.random() < 0.5 else crop
-            if rng.random() < self.flat:
-                colour = torch.from_numpy(rng.integers(0, 256, 3, dtype=np.uint8)).to(self.device)
-                kind = rng.random()
-                if kind < 0.3:  # grey, black and white included
-                    colour = colour[:1].expand(3)
-                elif kind < 0.6:  # the corners of the cube are the hardest, above all at the picture's border
-                    colour = torch.where(colour < 128, 0, 255).to(torch.uint8)
-                crop = colour.expand(side, side, 3)
-                flat.append(number)
-            elif self.bilevel and rng.random() < self.bilevel:
-                bilevel[number] = (rng.uniform(0.25, 0.75), rng.random() < 0.5)
-            crops.append(crop)
-        hr = torch.stack(crops).permute(0, 3, 1, 2).float()
-        lr, hr = self.video(hr / 255, rng) if self.video else (reduced(hr, self.shrink) / 255, hr / 255)
-        lr[flat] = hr[flat, :, : self.patch, : self.patch]  # a codec's noise on them would hide what they teach
-        for number, (threshold, half) in bilevel.items():
-            hr[number] = (hr[number] > threshold).float()
-            mean = F.avg_pool2d(hr[number], self.scale)
-            lr[number] = (mean >= 0.5 if half else mean > 0.5).float()
-        return lr.contiguous(memory_format=torch.channels_last), hr.contiguous(memory_format=torch.channels_last)
+        n, grid = self.size, 1 if self.video else self.scale
+        side = (self.video.side if self.video else self.patch * self.scale) // grid
+        image = rng.choice(len(self.sides), size=n, p=self.share)
+        room = self.sides[image] // grid - side + 1
+        y, x = (rng.random((n, 2)) * room).astype(np.int64).T
+        width = self.sides[image, 1]
+        table = np.zeros((n, COLUMNS), np.int64)
+        table[:, 0] = self.start[image] + (y * width + x) * grid
+        table[:, 1] = width
+        table[:, 2] = self.start[image] // grid**2 + y * (width // grid) + x
+        table[:, 3] = width // grid
+        table[:, 4:7] = rng.integers(0, 2, (n, 3))
+        kind = rng.random((n, 2))
+        table[:, 7] = np.where(kind[:, 0] < self.flat, FLAT, np.where(kind[:, 1] < self.bilevel, BILEVEL, NORMAL))
+        colour, which = rng.integers(0, 256, (n, 3)), rng.random((n, 1))
+        corner = np.where(colour < 128, 0, 255)  # of the cube: the hardest, above all at the picture's border
+        table[:, 8:11] = np.where(which < 0.3, colour[:, :1], np.where(which < 0.6, corner, colour))
+        table[:, 11] = rng.integers(64, 192, n)
+        table[:, 12] = rng.integers(0, 2, n)
+        return table, rng
 
+    def load(self, step: int) -> None:
+        """Make `crops` those of a step. Tables are drawn and sent for TABLES steps at once, without waiting."""
+        if self.video:
+            table, self.rng = self.draw(step)
+            self.table.copy_(torch.from_numpy(table))
+            return
+        if not self.first <= step < self.first + len(self.tables):
+            drawn = torch.from_numpy(np.stack([self.draw(s)[0] for s in range(step, step + TABLES)]))
+            on_gpu = torch.device(self.device).type == "cuda"
+            self.tables = (drawn.pin_memory() if on_gpu else drawn).to(self.device, non_blocking=True)
+            self.first = step
+        self.table.copy_(self.tables[step - self.first])
 
-def reduced(hr: Tensor, shrink: Tensor) -> Tensor:
-    """(..., H, W) of levels 0..255 -> LR of levels, by `shrink` of `cubic_matrix`.
+    def crops(self) -> Batch:
+        """The crops of the step that was loaded."""
+        table, side = self.table, self.patch * self.scale
+        if self.video:
+            lr, hr = self.video(self._cut(self.hr, 0, self.video.side), self.rng)
+        else:
+            lr, hr = self._cut(self.lr, 2, self.patch), self._cut(self.hr, 0, side)
+        answer = None if self.answers is None else self._cut(self.answers, 0, side)
+        columns = table.view(-1, COLUMNS, 1, 1)
+        kind = columns[:, 7:8]
+        if self.bilevel:
+            white = (hr > columns[:, 11:12] / 255).float()
+            mean, half = F.avg_pool2d(white, self.scale), columns[:, 12:13] > 0
+            hr = torch.where(kind == BILEVEL, white, hr)
+            lr = torch.where(kind == BILEVEL, torch.where(half, mean >= 0.5, mean > 0.5).float(), lr)
+        if self.flat:  # after `video`: a codec's noise on them would hide what they teach
+            colour = columns[:, 8:11] / 255
+            hr, lr = torch.where(kind == FLAT, colour, hr), torch.where(kind == FLAT, colour, lr)
+        if answer is not None:  # no network answers these better than they are
+            answer = torch.where(kind == NORMAL, answer, hr).contiguous(memory_format=torch.channels_last)
+        lr, hr = (x.contiguous(memory_format=torch.channels_last) for x in (lr, hr))
+        return Batch(lr, hr, hr if answer is None else answer)
 
-    Rounded and saturated after each pass, rows first, as `export.metrics.imresize` does on uint8. For scales 2 and 4
-    levels and weights are exact in float32, and the result is the same to the bit.
-    """
-    return _levels(_levels(shrink @ hr) @ shrink.T)
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        self.load(step)
+        return self.crops()
 
+    def _cut(self, store: Tensor, column: int, side: int) -> Tensor:
+        """Crops (N, 3, side, side) in [0, 1], flipped and transposed as the table says.
 
-def _levels(x: Tensor) -> Tensor:
-    return x.add_(0.5).floor_().clamp_(0, 255)
+        column: the table's first of their two, where a crop begins and how long the rows are.
+        """
+        start, width, flip_y, flip_x, transpose = (
+            self.table[:, k].view(-1, 1, 1) for k in (column, column + 1, 4, 5, 6)
+        )
+        along = torch.arange(side, device=store.device)
+        i, j = along.view(1, -1, 1), along.view(1, 1, -1)
+        y, x = torch.where(transpose > 0, j, i), torch.where(transpose > 0, i, j)
+        y, x = torch.where(flip_y > 0, side - 1 - y, y), torch.where(flip_x > 0, side - 1 - x, x)
+        return store[start + y * width + x].permute(0, 3, 1, 2).float() / 255
 
 
 def share(name: str, shares: dict[str, float]) -> float:
@@ -178,23 +284,29 @@ def share(name: str, shares: dict[str, float]) -> float:
     return next((value for prefix, value in shares.items() if Path(name).name.startswith(prefix)), 1.0)
 
 
-def validation_set(root: Path, scale: int, video: type[Video] | None = None, most: int = 16) -> list[Pair]:
-    """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
-    degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
-    crop = degrade.side if degrade else VALIDATION_CROP // scale * scale
+def validation_crops(root: Path, crop: int, most: int = 16) -> dict[str, NDArray[np.uint8]]:
+    """Centre crops (crop, crop, 3) of up to `most` images of a folder, evenly from the first to the last."""
     images, skipped = read_images(root, crop)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
-    pairs: list[Pair] = []
-    shrink = cubic_matrix(crop, scale)
+    chosen: dict[str, NDArray[np.uint8]] = {}
     evenly = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)  # names begin with the kind
-    for number, image in enumerate(list(images.values())[i] for i in evenly):
+    for name, image in [list(images.items())[i] for i in evenly]:
         y, x = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
-        hr = image[y : y + crop, x : x + crop]
-        t = torch.from_numpy(hr.copy()).permute(2, 0, 1).float()
+        chosen[name] = image[y : y + crop, x : x + crop].copy()
+    return chosen
+
+
+def validation_set(root: Path, scale: int, video: type[Video] | None = None) -> list[Pair]:
+    """(LR tensor, HR uint8) pairs of centre crops; LR made as in training, the same in every call."""
+    degrade = video(scale, VALIDATION_CROP // scale, "cpu") if video else None
+    crop = degrade.side if degrade else VALIDATION_CROP // scale * scale
+    pairs: list[Pair] = []
+    for number, hr in enumerate(validation_crops(root, crop).values()):
+        t = torch.from_numpy(hr).permute(2, 0, 1).float()
         if degrade:
             lr, target = degrade(t[None] / 255, np.random.default_rng(number))
             pairs.append((lr, target[0].mul(255).round().byte().permute(1, 2, 0).numpy()))
         else:
-            pairs.append((reduced(t, shrink)[None] / 255, hr))
+            pairs.append((reduced(t, scale)[None] / 255, hr))
     return pairs

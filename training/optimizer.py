@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from training.resume import TrainingError
 
 OPTIMIZERS = ("adamw", "adan", "muon")
+GRAPHED = ("adamw", "muon")  # those whose step asks the host for nothing, and can be part of a CUDA graph
 
 
 def has_bf16(device: str) -> bool:
@@ -22,9 +23,15 @@ def has_bf16(device: str) -> bool:
 
 
 def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
-    """The optimizer `name`, without weight decay; TrainingError where its package is missing."""
+    """The optimizer `name`, without weight decay; TrainingError where its package is missing.
+
+    On a GPU the learning rate of those in GRAPHED is a tensor there: a CUDA graph reads it anew at every replay.
+    """
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
     if name == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+        rate = torch.tensor(lr, device=device) if on_gpu else lr
+        return torch.optim.AdamW(model.parameters(), rate, (0.9, 0.99), weight_decay=0.0, capturable=on_gpu)
     if name == "muon":
         return Muon(model.parameters(), lr)
     try:
@@ -34,11 +41,22 @@ def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimi
     return pytorch_optimizer.Adan(model.parameters(), lr=lr, betas=(0.98, 0.92, 0.99))
 
 
-class Muon(torch.optim.AdamW):
-    """Muon (Jordan, 2024) for the kernels that mix channels, AdamW for the other parameters; no weight decay.
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group the learning rate `lr`, in place where it is a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan, 2024) for the kernels that mix channels, Adam for the other parameters; no weight decay.
 
     A kernel (out, in, kh, kw) is a matrix with a row for each output channel. torch.optim.Muon takes matrices alone,
     and orthogonalises them in bf16 everywhere, which takes as long as the rest of a step where bf16 is emulated.
+    The kernels of one shape are one batch of matrices, and the other parameters one list: a step of a network of a
+    hundred parameters is some dozens of launches. Learning rate and step count are tensors on the device.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
@@ -46,35 +64,64 @@ class Muon(torch.optim.AdamW):
         rest: list[nn.Parameter] = []
         for parameter in parameters:
             (kernels if parameter.ndim > 1 and parameter.shape[1] > 1 else rest).append(parameter)
-        groups = [{"params": kernels}, {"params": rest}]
-        super().__init__(groups, lr=lr, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
+        device = (kernels + rest)[0].device
+        groups = [
+            {"params": part, "lr": torch.tensor(lr, device=device), "step": 0} for part in (kernels, rest) if part
+        ]
+        super().__init__(groups, {"betas": (0.9, 0.99), "eps": 1e-10, "momentum": 0.95})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One step by the parameters' gradients; those of the kernels are used up."""
-        kernels = self.param_groups[0]
-        by_shape: dict[torch.Size, list[nn.Parameter]] = {}  # one shape is one batch of matrices
-        for kernel in kernels["params"]:
-            if kernel.grad is not None:
-                by_shape.setdefault(kernel.shape, []).append(kernel)
-        for same in by_shape.values():
-            matrices = orthogonal(torch.stack([self.momentum(kernel).flatten(1) for kernel in same]))
-            # A step as large as AdamW's, so that one learning rate serves both (Liu et al., Moonlight, 2025).
-            lr = kernels["lr"] * 0.2 * max(matrices.shape[1:]) ** 0.5
-            for kernel, matrix in zip(same, matrices, strict=True):
-                kernel.sub_(matrix.view(kernel.shape), alpha=lr)
-                kernel.grad = None  # so that AdamW passes over it
-        super().step(closure)
+        """One step by the parameters' gradients, which it may change."""
+        for group in self.param_groups:
+            device = group["lr"].device
+            if not isinstance(group["step"], Tensor):  # new, or set by `training.resume`
+                group["step"] = torch.tensor(float(group["step"]), device=device)
+            group["step"] += 1
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if parameters[0].ndim > 1 and parameters[0].shape[1] > 1:
+                self._orthogonal_step(parameters, group)
+            else:
+                self._adam_step(parameters, group)
 
-    def momentum(self, kernel: nn.Parameter) -> Tensor:
-        """The kernel's gradient with Nesterov's momentum of 0.95."""
-        gradient = kernel.grad
-        assert gradient is not None
-        state = self.state[kernel]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(kernel)
-        average: Tensor = state["momentum_buffer"].lerp_(gradient, 0.05)
-        return gradient.lerp(average, 0.95)
+    def _orthogonal_step(self, kernels: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Nesterov's momentum, orthogonalised."""
+        gradients = [k.grad for k in kernels if k.grad is not None]
+        averages = self._kept("momentum_buffer", kernels)
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        gradients = torch._foreach_lerp(gradients, averages, group["momentum"])
+        by_shape: dict[torch.Size, list[int]] = {}  # one shape is one batch of matrices
+        for number, kernel in enumerate(kernels):
+            by_shape.setdefault(kernel.shape, []).append(number)
+        for shape, numbers in by_shape.items():
+            matrices = orthogonal(torch.stack([gradients[n].flatten(1) for n in numbers]))
+            # A step as large as AdamW's, so that one learning rate serves both (Liu et al., Moonlight, 2025).
+            matrices *= -0.2 * max(matrices.shape[1:]) ** 0.5 * group["lr"]
+            torch._foreach_add_([kernels[n] for n in numbers], [m.view(shape) for m in matrices])
+
+    def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Adam (Kingma and Ba, 2015)."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        beta1, beta2 = group["betas"]
+        means, squares = self._kept("exp_avg", parameters), self._kept("exp_avg_sq", parameters)
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_mul_(roots, (1 - beta2 ** group["step"]).rsqrt())
+        torch._foreach_add_(roots, group["eps"])
+        updates = torch._foreach_div(means, roots)
+        torch._foreach_mul_(updates, -group["lr"] / (1 - beta1 ** group["step"]))
+        torch._foreach_add_(parameters, updates)
+
+    def _kept(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """The parameters' state of a name, zeros at first."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -142,7 +142,8 @@ def load_state(
             mine = {key: tensors[name] for key, tensors in parts.items() if name in tensors}
             state = {key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in mine.items()}
             if state:
-                optimizer.state[parameter] = {"step": torch.tensor(float(step)), **state}
+                count = torch.tensor(float(step), device=parameter.device)
+                optimizer.state[parameter] = {"step": count, **state}
     except (KeyError, RuntimeError) as error:
         raise TrainingError(f"{folder} does not fit its own configuration ({error}).") from error
     for group in optimizer.param_groups:

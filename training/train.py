@@ -3,12 +3,14 @@
 One file from top to bottom, the same on two CPU cores and on one GPU. The float stage trains the network with
 its re-parameterised branches; the qat stage fuses the float result, fake-quantises the fused graph and
 fine-tunes it with the float network as teacher. State is saved every `save_every` steps in files of a few MB,
-under a name that appears only when complete; run the same command again to go on.
+under a name that appears only when complete; run the same command again to go on. On a GPU everything lies there,
+and a step is one CUDA graph (see training.accelerate).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import math
@@ -19,15 +21,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import arch
 from export import quantize
 from export.equalise import equalise
 from export.metrics import BT601, psnr_y
+from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
-from training.data import Batches, DataError, Pair, read_images, validation_set
-from training.optimizer import has_bf16, make_optimizer
+from training.data import Batches, DataError, Pair, read_answers, read_images, validation_set
+from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
 from training.resume import TrainingError, find_state, load_state, read_facts, save_state
 
 
@@ -39,24 +41,39 @@ def main() -> int:
     parser.add_argument("--val", type=Path, help="folder of validation images (HR)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the state, curves and checkpoints")
     parser.add_argument("--stage", choices=("float", "qat"), default="float")
-    parser.add_argument("--max-minutes", type=float, default=math.inf)
+    parser.add_argument("--max-minutes", type=float, default=math.inf, help="stop then, to go on another time")
+    parser.add_argument(
+        "--fit-minutes", type=float, metavar="N", help="end the schedule after N minutes, whatever `steps` says"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, choices=range(1, 1025), metavar="N", help="CPU threads")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network's passes")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="torch.compile the network's passes; default: on a GPU, where it can be used",
+    )
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     if not args.max_minutes >= 0:
         parser.error(f"--max-minutes is {args.max_minutes}; it must be a number from 0.")
+    if args.fit_minutes is not None and not 0 < args.fit_minutes < math.inf:
+        parser.error(f"--fit-minutes is {args.fit_minutes}; it must be a number above 0.")
     try:
         torch.empty(0, device=args.device)
     except (RuntimeError, AssertionError) as error:
         parser.error(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}")
+    given, args.on_gpu = args.compile, torch.device(args.device).type == "cuda"
+    args.compile = args.on_gpu if given is None else given
     if args.compile:
         try:  # the compilers that torch needs, a C++ one or Triton, are not part of it
             torch.compile(torch.sin)(torch.ones(1, device=args.device))
         except Exception as error:  # of many kinds, according to what is missing
-            parser.error(f"--compile cannot be used here: {str(error).strip().splitlines()[0]}")
+            reason = f"--compile cannot be used here: {str(error).strip().splitlines()[0]}"
+            if given:
+                parser.error(reason)
+            accelerate.say(reason)
+            args.compile = False
     try:
         train(args)
     except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
@@ -149,13 +166,18 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(images)} images, {megapixels:.0f} Mpx, {len(skipped)} skipped", flush=True)
     options: dict[str, Any] = {"seed": stage.seed, "flat": stage.flat, "bilevel": stage.bilevel, "shares": stage.shares}
     options |= {"device": device, "video": video}
+    options["answers"] = read_answers(Path(stage.answers), images) if stage.answers else None
     data = Batches(images, scale, stage.patch, stage.batch, **options)
+    del images, options  # the pixels are on the device now
     pairs = validation_set(args.val, scale, degrade) if args.val else []
 
     model: nn.Module = network
     if teacher is not None and qat:
         # steps that training never reaches: calibration sees other crops
-        model = fake_quantise(teacher, stage, [data.batch(10**9 + i)[0] for i in range(stage.calibration_batches)])
+        batches = [data.batch(10**9 + i).lr for i in range(stage.calibration_batches)]
+        model = fake_quantise(teacher, stage, batches)
+    if stage.answers:
+        teacher = None
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(model, stage.optimizer, stage.lr)
@@ -171,59 +193,105 @@ def train(args: argparse.Namespace) -> None:
             "torch knows of no bf16 on this processor, and emulated it is ten times slower: float32 throughout",
             flush=True,
         )
-    forward = torch.compile(model) if args.compile else model
-    clock = time.monotonic()
-    losses: list[Tensor] = []
-    while step < stage.steps and (time.monotonic() - started) / 60 < args.max_minutes:
-        done = step / stage.steps
-        if isinstance(model, arch.AetherNet) and model.config.deployed_kernel:
-            low, high = stage.anneal
-            model.anneal(min(1.0, max(0.0, (high - done) / max(high - low, 1e-9))))
-        if qat and done >= stage.freeze_ranges:
-            quantize.freeze_ranges(model)
-        warm = min(1.0, (step + 1) / stage.warmup)
-        cosine = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
-        for group in optimizer.param_groups:
-            group["lr"] = stage.lr * warm * cosine
+    forward: Any = model
+    if args.on_gpu:
+        torch.set_float32_matmul_precision("high")  # TF32 where it is not bf16
+        if count := accelerate.use_depthwise(model, device):
+            accelerate.say(f"depthwise convolution: Triton's, in {count} layers")
+        if args.compile:
+            accelerate.say(f"torch.compile: {accelerate.compile_blocks(model)} blocks")
+    elif args.compile:
+        forward = torch.compile(model)
 
-        lr, hr = data.batch(step)
-        model.train()
-        if done >= stage.freeze_norm:
-            freeze_norm(model, ema)
-        torch.manual_seed(stage.seed + step)  # drop path, the same after resuming
-        # bf16 rounding is noise that the last, finest steps should not have
-        half = bf16 and done < stage.float32_from
+    half = False
+    parameters = list(model.parameters())
+    averaged, averages = averaging(model, ema)
+    total, keep = torch.zeros((), device=device), torch.zeros((), device=device)
+    sound = torch.ones((), dtype=torch.bool, device=device)
+
+    def one_step() -> None:
+        """A step on the batch that `data` has loaded, at the rate that is set; it asks the host for nothing."""
+        lr, hr, answer = data.crops()
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=half):
             sr = forward(lr)
-        answer = hr if teacher is None else mean_of_flips(teacher, lr, max(stage.ensemble, 1))
-        if stage.target == "mean":
-            answer = (answer + hr) / 2
-        error = sr.float() - (hr if stage.target == "both" else answer)
+        if teacher is not None:
+            answer = mean_of_flips(teacher, lr, max(stage.ensemble, 1))
+        error = sr.float() - target(stage, hr, answer)
         loss = distance(error, stage.luma) + stage.fft_weight * spectral(error)
-        if teacher is not None and stage.target == "both":
+        if stage.target == "both" and answer is not hr:
             loss = loss + distance(sr.float() - answer, stage.luma)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if not math.isfinite(float(norm)):
-            raise TrainingError(f"step {step}: the gradient is not finite; the last state saved is good.")
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        sound.logical_and_(norm.isfinite())
         optimizer.step()
+        total.add_(loss.detach())
+        accelerate.moving_average(averages, averaged, keep)
+
+    capture = args.on_gpu and video is None and stage.optimizer in GRAPHED
+    if args.on_gpu and not capture:
+        accelerate.say("CUDA graph: none; this degradation or optimizer works on the host")
+    run = accelerate.Replayed(one_step, device, capture=capture)
+    begin, clock, logged, outer, mode = step / max(stage.steps, 1), time.monotonic(), step, math.nan, None
+
+    def progress() -> float:
+        """The share of the schedule that is done."""
+        if args.fit_minutes is None:
+            return step / stage.steps
+        return begin + (1 - begin) * min(1.0, (time.monotonic() - started) / 60 / args.fit_minutes)
+
+    def save() -> None:
+        """Save the state, validate, and write a line of the curve."""
+        nonlocal clock, logged, mode
+        if not sound:
+            span = f"steps {logged + 1} to {step}"
+            raise TrainingError(f"{span}: a gradient is not finite; the last state saved is good.")
+        if args.fit_minutes is not None:  # where the schedule ends as things stand
+            config[args.stage]["steps"] = max(step, 1) if done >= 1 else max(round(step / max(done, 1e-6)), step + 1)
+        save_state(state, config, args.stage, step, model, ema, optimizer, origin)
+        seconds = (time.monotonic() - clock) / max(step - logged, 1)
+        loss = float(total) / (step - logged) if step > logged else math.nan
+        if last_logged(curve) != step:
+            log(curve, step, loss, validate(model, ema, pairs, device), seconds)
+        total.zero_()
+        clock, logged, mode = time.monotonic(), step, None
+
+    while (done := progress()) < 1 and (time.monotonic() - started) / 60 < args.max_minutes:
+        if isinstance(model, arch.AetherNet) and model.config.deployed_kernel:
+            low, high = stage.anneal
+            if outer != (outer := min(1.0, max(0.0, (high - done) / max(high - low, 1e-9)))):
+                model.anneal(outer)
+        # bf16 rounding is noise that the last, finest steps should not have
+        half = bf16 and done < stage.float32_from
+        now = (half, outer == 0.0, qat and done >= stage.freeze_ranges, done >= stage.freeze_norm)
+        if now != mode:
+            mode = now
+            model.train()
+            if now[2]:
+                quantize.freeze_ranges(model)
+            if now[3]:
+                freeze_norm(model, ema)
+        warm = min(1.0, (step + 1) / stage.warmup)
+        cosine = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        set_rate(optimizer, stage.lr * warm * cosine)
+        keep.fill_(min(stage.ema, (step + 2) / (step + 11)))
+        torch.manual_seed(stage.seed + step)  # drop path, the same after resuming
+        data.load(step)
+        run(now)
         step += 1
-        losses.append(loss.detach())
-        average(ema, model, min(stage.ema, (step + 1) / (step + 10)))
+        if step % stage.save_every == 0:
+            save()
 
-        if step % stage.save_every == 0 or step == stage.steps:
-            seconds = (time.monotonic() - clock) / len(losses)
-            save_state(state, config, args.stage, step, model, ema, optimizer, origin)
-            log(curve, step, losses, validate(model, ema, pairs, device), seconds)
-            losses, clock = [], time.monotonic()
-
-    save_state(state, config, args.stage, step, model, ema, optimizer, origin)
-    if step and last_logged(curve) != step:  # stopped between two saves, or killed right after one
-        seconds = (time.monotonic() - clock) / max(len(losses), 1)
-        log(curve, step, losses, validate(model, ema, pairs, device), seconds)
+    done = progress()
+    if step != logged or step == 0 or args.fit_minutes is not None:
+        save()
     arch.write_checkpoint(ema, result)
-    print(f"{result}: step {step} of {stage.steps}", flush=True)
+    print(f"{result}: step {step} of {config[args.stage]['steps']}", flush=True)
+
+
+def target(stage: Stage, hr: Tensor, answer: Tensor) -> Tensor:
+    """What the network is to give: HR, an answer to LR, or their mean (see `Stage.target`)."""
+    return hr if stage.target == "both" else answer if stage.target == "teacher" else (answer + hr) / 2
 
 
 @torch.no_grad()
@@ -277,15 +345,17 @@ def freeze_norm(model: nn.Module, ema: dict[str, Tensor]) -> None:
                 value.copy_(ema[f"{name}.{key}"])
 
 
-@torch.no_grad()
-def average(ema: dict[str, Tensor], model: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights and batch-norm statistics; other buffers are copied."""
+def averaging(model: nn.Module, ema: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights and batch-norm statistics of a model, and their moving averages in `ema`.
+
+    The model's other buffers, constants of its form, are put into `ema` themselves.
+    """
     parameters = {k for k, _ in model.named_parameters()}
     state = model.state_dict()
     averaged = [key for key in state if key in parameters or ".running_" in key]
-    get_ema_multi_avg_fn(decay)([ema[key] for key in averaged], [state[key] for key in averaged], None)
     for key in state.keys() - averaged:
-        ema[key].copy_(state[key])
+        ema[key] = state[key]
+    return [state[key] for key in averaged], [ema[key] for key in averaged]
 
 
 @torch.no_grad()
@@ -293,12 +363,15 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
     """Mean Y-PSNR of the averaged weights, in dB; nan without validation images."""
     if not pairs:
         return math.nan
-    current = {k: v.clone() for k, v in model.state_dict().items()}
-    model.load_state_dict(ema)
+    current, averages = ({k: v.clone() for k, v in state.items()} for state in (model.state_dict(), ema))
+    model.load_state_dict(averages)
     model.eval()
     total = 0.0
+    # compiled blocks would be compiled anew for this size
+    eager = torch.compiler.set_stance("force_eager") if device != "cpu" else contextlib.nullcontext()
     for lr, hr in pairs:
-        sr = model(lr.to(device, memory_format=torch.channels_last))
+        with eager:
+            sr = model(lr.to(device, memory_format=torch.channels_last))
         pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
         total += psnr_y(pixels, hr, hr.shape[0] // lr.shape[2])
     model.load_state_dict(current)
@@ -314,9 +387,8 @@ def last_logged(path: Path) -> int:
         return 0
 
 
-def log(path: Path, step: int, losses: list[Tensor], psnr: float, seconds: float) -> None:
+def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None:
     """One line to the terminal and to the curve."""
-    loss = float(torch.stack(losses).mean()) if losses else math.nan
     print(f"step {step}: loss {loss:.5f}, validation {psnr:.3f} dB, {seconds:.3f} s/step", flush=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
