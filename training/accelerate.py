@@ -3,6 +3,9 @@
 Each part is tried before it is relied on, and its absence is said: the step is then the same, only slower.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch's own averages are made of the _foreach functions, which have no public name.
+
 from __future__ import annotations
 
 from collections import deque

@@ -1,7 +1,7 @@
-"""Answers to training images, computed once: python -m training.answers --data DIR --out DIR --first NET [--mean NET ...]
+"""Answers to training images, computed once: python -m training.answers --data DIR --out DIR --first NET [--mean NET]
 
-Each image is reduced as in training, answered by the networks, and written to OUT/NAME.npy, (H, W, 3) uint8, where H and
-W are those of the image: what `answers` of a configuration names. With --mean, an answer is made of tiles: each is the
+Each image is reduced as in training, answered by the networks, and written to OUT/NAME.npy, (H, W, 3) uint8 with the
+image's H and W: what `answers` of a configuration names. With --mean, an answer is made of tiles: each is the
 first network's or the mean of the others', whichever is nearer to the image, so that a network that was trained on
 photos alone does not teach what it never saw. What begins as --only names (text, clip art) has the first network's.
 

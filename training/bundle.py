@@ -1,4 +1,4 @@
-"""Everything that one training needs on a machine without network: python -m training.bundle CONFIG --data DIR --out DIR
+"""All that one training needs on a machine without network: python -m training.bundle CONFIG --data DIR --out DIR
 
 OUT gets bundle.NN.tar, pieces of at most --piece-mib MiB and --max-mib MiB together, and run.sh, which on the other
 machine (torch, numpy and Pillow are enough) unpacks what lies beside it, trains, and leaves results.tar.aa and so on.

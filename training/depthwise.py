@@ -4,6 +4,9 @@ Layout is channels_last: a program has a strip of pixels of one row and a group 
 neighbouring channels. Sums are float32 whatever the tensors are. Nothing here is imported without a GPU.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false
+# Triton's language is no Python that a type checker knows.
+
 from __future__ import annotations
 
 import torch
@@ -116,7 +119,7 @@ def depthwise(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("aether::depthwise_backward", mutates_args=())
 def depthwise_backward(gradient: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by x, kernel and bias of `depthwise`; sums in a fixed order, so that they are the same every time."""
+    """The gradients by x, kernel and bias of `depthwise`; sums in a fixed order: they are the same every time."""
     gradient, x = _rows(gradient), _rows(x)
     n, c, h, w = x.shape
     k, lines = kernel.shape[-1], n * h
@@ -126,7 +129,7 @@ def depthwise_backward(gradient: Tensor, x: Tensor, kernel: Tensor) -> tuple[Ten
     options = {"K": k, "TAPS": triton.next_power_of_2(k), "STRIP": STRIP, "GROUP": GROUP}
     grid = (parts, triton.cdiv(c, GROUP), k)
     _correlate[grid](x, gradient, sums, h, w, c, lines, share, **options, num_warps=4)
-    by_kernel = sums.sum(0).T.reshape(kernel.shape).to(kernel.dtype)
+    by_kernel = sums.sum(0).T.contiguous().view(kernel.shape).to(kernel.dtype)
     by_bias = gradient.sum((0, 2, 3), dtype=torch.float32)
     return _launch(gradient, kernel.flip(2, 3), None).to(x.dtype), by_kernel, by_bias
 
@@ -139,7 +142,7 @@ def _(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 @depthwise_backward.register_fake
 def _(gradient: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     by_bias = torch.empty(x.shape[1], dtype=torch.float32, device=x.device)
-    return torch.empty_like(x, memory_format=torch.channels_last), torch.empty_like(kernel), by_bias
+    return torch.empty_like(x, memory_format=torch.channels_last), kernel.new_empty(kernel.shape), by_bias
 
 
 def _save(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ANN001
@@ -161,7 +164,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
 
 def check(device: str, channels: int = 48, size: int = 5) -> float:
-    """Largest difference of the result and the gradients from torch's in float32, each relative to the largest value."""
+    """Largest difference of result and gradients from torch's in float64, each relative to the largest value."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((2, channels, 13, 21), (channels, 1, size, size), (channels,))
     given = [torch.randn(s, generator=generator).to(device).requires_grad_() for s in shapes]

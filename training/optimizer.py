@@ -1,5 +1,8 @@
 """The optimizers that a configuration can name."""
 
+# pyright: reportPrivateImportUsage=false
+# torch's own optimizers are made of the _foreach functions, which have no public name.
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -99,7 +102,7 @@ class Muon(torch.optim.Optimizer):
             matrices = orthogonal(torch.stack([gradients[n].flatten(1) for n in numbers]))
             # A step as large as AdamW's, so that one learning rate serves both (Liu et al., Moonlight, 2025).
             matrices *= -0.2 * max(matrices.shape[1:]) ** 0.5 * group["lr"]
-            torch._foreach_add_([kernels[n] for n in numbers], [m.view(shape) for m in matrices])
+            torch._foreach_add_([kernels[n].data for n in numbers], [m.view(shape) for m in matrices])
 
     def _adam_step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """Adam (Kingma and Ba, 2015)."""
@@ -114,7 +117,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(roots, group["eps"])
         updates = torch._foreach_div(means, roots)
         torch._foreach_mul_(updates, -group["lr"] / (1 - beta1 ** group["step"]))
-        torch._foreach_add_(parameters, updates)
+        torch._foreach_add_([p.data for p in parameters], updates)
 
     def _kept(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
         """The parameters' state of a name, zeros at first."""

@@ -182,10 +182,10 @@ def train(args: argparse.Namespace) -> None:
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(model, stage.optimizer, stage.lr)
     args.out.mkdir(parents=True, exist_ok=True)
-    step = load_state(state, config, args.stage, model, ema, optimizer, origin)
-    if step is None and result.exists():
+    resumed = load_state(state, config, args.stage, model, ema, optimizer, origin)
+    if resumed is None and result.exists():
         raise TrainingError(f"{result} is there, but not the state that it came from; give another --out, or move it.")
-    step = step or 0
+    step = resumed or 0
 
     bf16 = not qat and stage.float32_from > 0 and has_bf16(device)
     if not bf16 and not qat and stage.float32_from > 0:
@@ -301,12 +301,14 @@ def mean_of_flips(network: nn.Module, lr: Tensor, count: int) -> Tensor:
     The geometric self-ensemble (Timofte et al., Seven ways to improve example-based super resolution, 2016): better
     than the network, and as a target free of the noise that HR has.
     """
-    total = torch.zeros(())
+    total: Tensor | None = None
     for number in range(count):
         axes = [axis for bit, axis in ((1, 2), (2, 3)) if number & bit]
         turned = lr.flip(axes).transpose(2, 3) if number & 4 else lr.flip(axes)
         sr = network(turned.contiguous(memory_format=torch.channels_last))
-        total = total.to(sr) + (sr.transpose(2, 3) if number & 4 else sr).flip(axes)
+        back = (sr.transpose(2, 3) if number & 4 else sr).flip(axes)
+        total = back if total is None else total + back
+    assert total is not None
     return total / count
 
 
@@ -326,8 +328,10 @@ def distance(error: Tensor, luma: float) -> Tensor:
     """
     loss = error.abs().mean()
     if luma:
-        weights = error.new_tensor(BT601) / sum(BT601)
-        loss = loss + luma * torch.einsum("nchw,c->nhw", error, weights).abs().mean()
+        # by numbers: a tensor made of them here would make a GPU wait for the host
+        y = sum(weight / sum(BT601) * error[:, channel] for channel, weight in enumerate(BT601))
+        assert isinstance(y, Tensor)
+        loss = loss + luma * y.abs().mean()
     return loss
 
 
