@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
+    torch.backends.cudnn.allow_tf32 = False  # half precision is up to four code values off
     try:
         first, *others = [load(name, args.scale).to(args.device) for name in (args.first, *args.mean)]
         images, skipped = read_images(args.data, 4 * args.scale)

@@ -283,6 +283,8 @@ def train(args: argparse.Namespace) -> None:
             save()
 
     done = progress()
+    if args.fit_minutes is not None and step == (resumed or 0) and begin < 1:
+        raise TrainingError(f"--fit-minutes {args.fit_minutes:g} were over before the first step; nothing was written.")
     if step != logged or step == 0 or args.fit_minutes is not None:
         save()
     arch.write_checkpoint(ema, result)

@@ -40,13 +40,18 @@ def needed(*names: str) -> set[str]:
     return found
 
 
-def test_both_stages_run_with_torch_numpy_and_pillow_alone(tmp_path: Path, images: Path) -> None:
+def blocked_packages() -> list[str]:
+    """The import names of every installed package that torch, numpy and Pillow do not need, but our own."""
     allowed = {OWN, *needed("torch", "numpy", "pillow")}
     packages = {
         package: {name.lower().replace("_", "-") for name in names}
         for package, names in metadata.packages_distributions().items()
     }
-    blocked = sorted(package for package, names in packages.items() if not names & allowed)
+    return sorted(package for package, names in packages.items() if not names & allowed)
+
+
+def test_both_stages_run_with_torch_numpy_and_pillow_alone(tmp_path: Path, images: Path) -> None:
+    blocked = blocked_packages()
     assert {"safetensors", "pytorch_optimizer", "onnx", "av", "spandrel"} <= set(blocked)
     config = toy()
     for stage in ("float", "qat"):
