@@ -174,4 +174,4 @@ def check(device: str, channels: int = 48, size: int = 5) -> float:
     right = [wanted, *torch.autograd.grad(wanted, given, back.double())]
     found = depthwise(x, kernel, bias)
     mine = [found, *torch.autograd.grad(found, given, back)]
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(mine, right, strict=True))
+    return max(float((a - b).detach().abs().max() / b.abs().max()) for a, b in zip(mine, right, strict=True))
