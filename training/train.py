@@ -374,12 +374,11 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
     model.eval()
     total = 0.0
     # compiled blocks would be compiled anew for this size
-    eager = torch.compiler.set_stance("force_eager") if device != "cpu" else contextlib.nullcontext()
-    for lr, hr in pairs:
-        with eager:
+    with torch.compiler.set_stance("force_eager") if device != "cpu" else contextlib.nullcontext():
+        for lr, hr in pairs:
             sr = model(lr.to(device, memory_format=torch.channels_last))
-        pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-        total += psnr_y(pixels, hr, hr.shape[0] // lr.shape[2])
+            pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+            total += psnr_y(pixels, hr, hr.shape[0] // lr.shape[2])
     model.load_state_dict(current)
     model.train()
     return total / len(pairs)
