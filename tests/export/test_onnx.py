@@ -19,6 +19,7 @@ from export import pipeline, runtimes
 from export.errors import ExportError
 from export.onnx_graph import to_onnx
 from export.quantize import calibrate, quant_convs, quantize
+from export.ranges import load_quantized
 from export.runtimes import BACKENDS, load
 from export.verify import check_structure, serialise, verify
 from presets import int8
@@ -98,6 +99,20 @@ def test_int8_agrees_at_other_opsets(tiny: arch.AetherTiny, images: list[Tensor]
 def test_int8_agrees_with_torch(net: str, images: list[Tensor], request: pytest.FixtureRequest) -> None:
     model = calibrated(request.getfixturevalue(net), images)
     assert all(a.psnr > 45 for a in verify(to_onnx(model), model, "int8", images).values())
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_nothing_behind_a_concatenation_is_int8(later: nn.Module, images: list[Tensor], learnt: bool) -> None:
+    """OpenVINO 2026.4.1 computes that wrongly where the input's range is 0.5 or more."""
+    model = quantize(arch.fuse(later), skip=())
+    calibrate(model, images)
+    assert float(dict(quant_convs(model))["quant_fusion_layer.fusion_conv"].input_quantizer._amax) > 0.5
+    model = load_quantized(model.state_dict()) if learnt else calibrated(later, images)
+    assert pipeline.kept_float(model) == [
+        *(f"stages.{i}.0.spatial_attn.conv" for i in range(3)),
+        "quant_fusion_layer.fusion_conv",
+    ]
+    assert all(a.psnr > 55 for a in verify(to_onnx(model), model, "int8", images).values())
 
 
 def test_int8_is_exact_where_openvino_computes_it_in_float32(
