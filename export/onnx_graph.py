@@ -104,8 +104,11 @@ def _trace(model: nn.Module, channels: int, opset: int, static: tuple[int, int] 
             input_names=["input"],
             output_names=["output"],
             dynamic_axes=axes,
+            keep_initializers_as_inputs=True,  # otherwise equal weights become one, of the first one's name
         )
-    return onnx.load_from_string(file.getvalue())
+    proto = onnx.load_from_string(file.getvalue())
+    del proto.graph.input[1:]
+    return proto
 
 
 def _inline_constants(graph: onnx.GraphProto) -> None:

@@ -175,7 +175,7 @@ def quantize(model: nn.Module, *, skip: Sequence[str] | None = None) -> nn.Modul
     if getattr(getattr(model, "config", None), "fused", "full") != "full":
         raise ValueError("quantize takes a fused model; call arch.fuse first.")
     model = copy.deepcopy(model)
-    convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    convs = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.Conv2d)}
     skip = list(float_layers(model)) if skip is None else skip
     unknown = set(skip) - set(convs)
     if unknown or not convs:

@@ -21,7 +21,7 @@ from export.onnx_graph import to_onnx
 from export.quantize import calibrate, quant_convs, quantize
 from export.ranges import load_quantized
 from export.runtimes import BACKENDS, load
-from export.verify import check_structure, serialise, verify
+from export.verify import Precision, check_structure, serialise, verify
 from presets import int8
 
 
@@ -159,6 +159,44 @@ def test_every_scale_and_grey_images(images: list[Tensor]) -> None:
         net = arch.fuse(arch.AetherNet(1, 8, (1,), upscale=scale).eval())
         grey = [i[:, :1] for i in images[:1]]
         verify(to_onnx(net), net, "fp32", grey)
+
+
+def equal_weights(kind: str, tiny: arch.AetherTiny) -> nn.Module:
+    """A network in which several convolutions have the same weights and biases."""
+    if kind == "deepened":
+        return tiny.deepened(7)
+    if kind == "copied":
+        model = copy.deepcopy(tiny)
+        model.blocks[1].load_state_dict(model.blocks[0].state_dict())
+        return model
+    if kind == "shared":
+        model = copy.deepcopy(tiny)
+        model.blocks[1] = model.blocks[0]
+        return model
+    net = arch.AetherNet(3, 8, (1, 1)).eval()
+    with torch.no_grad():
+        if kind == "zero":
+            for parameter in net.parameters():
+                parameter.zero_()
+        elif kind == "gated":
+            net.layers[1].load_state_dict(net.layers[0].state_dict())
+        else:
+            net.layers[1] = net.layers[0]
+    return net
+
+
+@pytest.mark.parametrize("kind", ["deepened", "copied", "shared", "zero", "gated", "gated shared"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_convolutions_of_equal_weights_are_kept_apart(
+    kind: str, precision: Precision, tiny: arch.AetherTiny, images: list[Tensor]
+) -> None:
+    net = equal_weights(kind, tiny)
+    fused = arch.fuse(net)
+    torch.testing.assert_close(fused(images[0]), net(images[0]), atol=1e-5, rtol=0)
+    model = calibrated(net, images) if precision == "int8" else fused
+    engine = pipeline.make(model, precision, images[:1])
+    names = [t.name for t in engine.proto.graph.initializer]
+    assert len(names) == len(set(names))
 
 
 def test_a_static_size_is_fixed(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
