@@ -17,19 +17,17 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from .errors import CheckpointError
+from .wrappers import unwrap
 
-# Where trainers put the weights, best first: an averaged copy wins over the raw one.
-CONTAINERS = ("params_ema", "params-ema", "params", "net_g", "state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "net_g.", "netG.")
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 MAX_BYTES = 2 << 30  # the largest variant is 73 MB; a trainer's state with optimiser moments stays below this
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off.
+    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off (`arch.wrappers.unwrap`).
 
-    Raises CheckpointError where the file is missing, of another type, damaged, too large, or holds anything but
-    tensors (pickles that would execute code are refused by torch's weights-only loader).
+    Raises CheckpointError where the file is missing, of another type, damaged, too large, holds more than plain data
+    (pickles that would execute code are refused by torch's weights-only loader), or no one network.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,41 +67,13 @@ def safetensors_torch(path: Path) -> ModuleType:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
+    if "TorchScript" in text:  # torch advises to switch the safe loader off
+        return "it is a TorchScript archive, which holds code; save model.state_dict()"
     if found := re.search(r"GLOBAL\s+(\S+)", text):
         return f"it holds {found[1]}; only tensors are read, since pickles of other objects can run code"
     if isinstance(error, pickle.UnpicklingError):
         return "it is damaged, or holds more than tensors"
     return text.splitlines()[0] if text else type(error).__name__
-
-
-def unwrap(loaded: object) -> dict[str, Tensor]:
-    """Take known containers and prefixes off a loaded object; what is left maps names to tensors.
-
-    Raises CheckpointError where something else is left.
-    """
-    for _ in range(len(CONTAINERS)):
-        if not isinstance(loaded, Mapping) or all(isinstance(v, Tensor) for v in loaded.values()):
-            break
-        inner = next((loaded[c] for c in CONTAINERS if isinstance(loaded.get(c), Mapping)), None)
-        if inner is None:
-            names = ", ".join(repr(str(k)) for k in list(loaded)[:5])
-            raise CheckpointError(f"no state dict under any of {', '.join(CONTAINERS)}; it holds {names}.")
-        loaded = inner
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise CheckpointError(f"holds {type(loaded).__name__} and no state dict; save model.state_dict().")
-    state: dict[str, Tensor] = {}
-    for key, value in loaded.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"entry {key!r} is a {type(value).__name__}, not a tensor.")
-        state[key] = value
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            if all(k.startswith(prefix) for k in state):
-                state = {k.removeprefix(prefix): v for k, v in state.items()}
-                stripped = True
-    return state
 
 
 def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

@@ -55,7 +55,7 @@ def build(
     network = pipeline.read(source)
     config = network.config
     trained = pipeline.read(qat) if qat else network
-    if qat and not trained.quantized:
+    if qat and not trained.quantized and not trained.observed:
         raise ExportError(f"{qat}: holds no ranges, so it is no checkpoint of quantisation-aware training.")
     if qat and (theirs := trained.fused.config) != (ours := network.fused.config):
         raise ExportError(f"{qat}: is {theirs}, another network than {source}: {ours}.")
@@ -84,8 +84,10 @@ def build(
         files[file] = engine.data
         facts[file] = {"kind": precision} | describe(engine, config, expected)
         if int8:
-            learnt = "learnt in training" if trained.quantized else "calibrated, mse"
-            facts[file] |= {"ranges": learnt} | float_parts(engine, trained.quantized)
+            ranges = "learnt in training" if trained.quantized else "calibrated, mse"
+            if trained.observed:
+                ranges += "; torch.ao's observers, which the checkpoint holds, saw outputs and not what is rounded here"
+            facts[file] |= {"ranges": ranges} | float_parts(engine, trained.quantized)
     write_all(files, out)
     for file, data in files.items():
         facts[file] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

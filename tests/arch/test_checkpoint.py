@@ -100,14 +100,14 @@ def nested(content: object, depth: int) -> object:
     ("content", "message"),
     [
         ({}, "holds dict and no state dict"),
-        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 7)),
-        (nested({}, 8), "entry 'params' is a dict, not a tensor"),
+        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 12)),
+        (nested({}, 13), "it holds 'params'"),
         ([torch.zeros(1)], "holds list"),
         (torch.zeros(3), "holds Tensor"),
         (3, "holds int"),
         ({"iter": 3, "loss": 0.1}, "it holds 'iter', 'loss'"),
         ({"params": {}}, "holds dict and no state dict"),
-        ({"params": {"a.weight": torch.zeros(1), "b": "text"}}, "no state dict under any of"),
+        ({"params": {"b": "text"}}, "no state dict under any of"),
         ({1: torch.zeros(1)}, "entry 1 is a Tensor"),
     ],
 )
@@ -152,6 +152,14 @@ def test_whole_modules_are_refused_by_name(tmp_path: Path) -> None:
     ) as caught:
         arch.read_checkpoint(path)
     assert "\x1b" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused_without_unsafe_advice(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), tmp_path / "net.pt")
+    with pytest.raises(arch.CheckpointError, match="TorchScript archive") as caught:
+        arch.read_checkpoint(tmp_path / "net.pt")
     assert "weights_only" not in str(caught.value)
 
 
