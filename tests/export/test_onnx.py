@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -306,6 +307,16 @@ def test_batches_are_independent(tiny: arch.AetherTiny, images: list[Tensor], ba
     together = run(batch)
     for i in range(len(images)):
         np.testing.assert_allclose(together[i : i + 1], run(batch[i : i + 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_thread_gets_its_own_picture(tiny: arch.AetherTiny, backend: str) -> None:
+    run = load(serialise(to_onnx(arch.fuse(tiny))), backend, threads=1)
+    pictures = [np.full((1, 3, 32, 32), value / 8, np.float32) for value in range(8)]
+    expected = [run(x) for x in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(run, pictures * 60))
+    assert all(np.array_equal(got, expected[i % 8]) for i, got in enumerate(results))
 
 
 def test_the_tensorrt_parser_takes_the_graphs(small: arch.AetherNet, images: list[Tensor]) -> None:
