@@ -14,7 +14,7 @@ amax / 127 and the zero point is 0.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -26,6 +26,7 @@ Method = Literal["max", "percentile", "mse"]
 Mode = Literal["off", "observe", "quantise"]
 
 CODES = 127  # amax is code 127; the lowest code of an input is -128, of a weight -127
+WEIGHT_RANGE = ".weight_quantizer._amax"
 SMALLEST = 1e-6  # range of a tensor that is all zeros
 SAMPLES = 1 << 18  # activations kept per layer for choosing a range
 PERCENTILE = 0.9999
@@ -215,17 +216,32 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor], method: Method = "mse
 def learn_ranges(model: nn.Module) -> list[nn.Parameter]:
     """Make the input ranges trainable (LSQ) and return them, to be given to an optimiser; in place.
 
-    Weight ranges follow the weights, as long as the model is in training mode.
+    Weight ranges follow the weights, as long as the model is in training mode. They become parameters too, without a
+    gradient: what averages a network's weights averages its parameters, and would leave a buffer as it was in the last
+    step, with averaged weights outside of it.
     """
     found = []
     for _, conv in quant_convs(model):
-        quantizer = conv.input_quantizer
-        if not isinstance(quantizer._amax, nn.Parameter):
-            value = quantizer._amax
-            del quantizer._amax
-            quantizer._amax = nn.Parameter(value.clone())
-        found.append(quantizer._amax)
+        for quantizer, learnt in ((conv.input_quantizer, True), (conv.weight_quantizer, False)):
+            if not isinstance(quantizer._amax, nn.Parameter):
+                value = quantizer._amax
+                del quantizer._amax
+                quantizer._amax = nn.Parameter(value.clone(), requires_grad=learnt)
+        found.append(conv.input_quantizer._amax)
     return found
+
+
+@torch.no_grad()
+def cover_weights(state_dict: Mapping[str, Tensor]) -> None:
+    """Widen each weight range of a fake-quantised network's state dict to the largest of its weights, in place.
+
+    For averaged weights, before they are validated and saved: a range that was frozen, or is a step behind, does not
+    hold all of them, and those outside would be clipped.
+    """
+    for key, amax in state_dict.items():
+        if key.endswith(WEIGHT_RANGE) and amax.ndim:
+            weight = state_dict[key.removesuffix(WEIGHT_RANGE) + ".weight"]
+            amax.copy_(torch.maximum(amax, weight.abs().flatten(1).amax(1).view(amax.shape)))
 
 
 def freeze_ranges(model: nn.Module) -> None:
