@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,8 @@ from .errors import CheckpointError
 from .wrappers import unwrap
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
+ORIGIN = "origin"
+MOST_UNPACKED = 4  # times the size of a file
 MAX_BYTES = 2 << 30  # the largest variant is 73 MB; a trainer's state with optimiser moments stays below this
 
 
@@ -29,7 +33,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises CheckpointError where the file is missing, of another type, damaged, too large, holds more than plain data
     (pickles that would execute code are refused by torch's weights-only loader), or no one network.
     """
-    path = Path(path)
+    loaded = _load(Path(path))
+    try:
+        return unwrap(loaded)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _load(path: Path) -> Any:
+    """What a checkpoint file holds, containers and all. Raises CheckpointError as `read_checkpoint` does."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if path.stat().st_size > MAX_BYTES:
@@ -39,6 +51,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if suffix == ".safetensors":
             loaded: Any = safetensors_torch(path).load_file(path)
         elif suffix in PICKLE_SUFFIXES:
+            _refuse_bomb(path)
             # The public code stores torch.__version__ beside its weights: a str subclass, harmless.
             with torch.serialization.safe_globals([TorchVersion]):
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,10 +62,44 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise
     except Exception as error:  # damaged files end in nearly any exception, struct.error and IndexError too
         raise CheckpointError(f"{path}: not readable as a checkpoint ({_reason(error)}).") from error
-    try:
-        return unwrap(loaded)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return loaded
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise CheckpointError where a zip file would unpack to far more than it is: torch.save does not compress."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+    if unpacked > MOST_UNPACKED * path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: its {path.stat().st_size:,} bytes unpack to {unpacked:,}, and weights hardly compress; "
+            "save it anew with torch.save."
+        )
+
+
+def read_origin(path: str | os.PathLike[str]) -> str | None:
+    """`weights_sha256` of the float network that a quantisation-aware training began with, where the file holds it.
+
+    Raises CheckpointError as `read_checkpoint` does.
+    """
+    path = Path(path)
+    loaded = _load(path)
+    if path.suffix.lower() == ".safetensors":
+        with safetensors_torch(path).safe_open(path, "pt") as file:
+            loaded = file.metadata()
+    origin = loaded.get(ORIGIN) if isinstance(loaded, Mapping) else None
+    return origin if isinstance(origin, str) else None
+
+
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """sha256 of a state dict's names, types, shapes and numbers, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        value = state_dict[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def safetensors_torch(path: Path) -> ModuleType:
@@ -76,10 +123,14 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+def write_checkpoint(
+    state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], *, origin: str | None = None
+) -> None:
     """Write tensors to `path`, .safetensors or .pth by its suffix, appearing only when complete.
 
-    The bytes depend on the tensors and their names alone (safetensors carries no metadata of ours).
+    origin: `weights_sha256` of the float network that a quantisation-aware training began with, for `read_origin`; the
+    tensors of a .pth then lie under "params".
+    The bytes depend on the tensors, their names and the origin alone.
     Raises CheckpointError for another suffix or a folder that cannot be written.
     """
     path = Path(path)
@@ -87,7 +138,10 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
     if suffix not in (".safetensors", ".pth"):
         raise CheckpointError(f"{path}: suffix {suffix or '(none)'}; a checkpoint is written as .safetensors or .pth.")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state_dict.items()}
-    data = safetensors_torch(path).save(state) if suffix == ".safetensors" else pickled(state)
+    if suffix == ".safetensors":
+        data = safetensors_torch(path).save(state, {ORIGIN: origin} if origin else None)
+    else:
+        data = pickled({"params": state, ORIGIN: origin} if origin else state)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -105,8 +159,8 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
         Path(temporary).unlink(missing_ok=True)
 
 
-def pickled(tensors: Mapping[str, Tensor]) -> bytes:
+def pickled(content: Mapping[str, Any]) -> bytes:
     """Tensors as torch.save writes them; in memory, since on a full disk it does not raise OSError."""
     buffer = io.BytesIO()
-    torch.save(dict(tensors), buffer)
+    torch.save(dict(content), buffer)
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from . import keys
 from .checkpoint import read_checkpoint
 from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
 from .errors import CheckpointError
+from .wrappers import usable
 
 LATER_VERSION = [3, 1, 1]  # the others share its keys, but not its forward pass
 LATER_EXTRAS = ("pt_version", "model_version")
@@ -43,9 +44,10 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
     Quantiser buffers (`split_ranges`) are passed over. The check is complete: a module built from the
     returned configuration loads the dict strictly.
 
-    Raises CheckpointError for foreign, mixed (fused and unfused) or truncated dicts, naming what is missing.
+    Raises CheckpointError for foreign, mixed (fused and unfused) or truncated dicts, naming what is missing, and for
+    numbers that are not finite.
     """
-    state, _ = split_ranges(state_dict)
+    state, _ = split_ranges(usable(state_dict))
     if "conv_first.weight" not in state and "conv_first.conv.weight" not in state:
         raise CheckpointError(
             "not an AetherNet checkpoint: there is no conv_first.weight. "
@@ -64,6 +66,11 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
         # A pickle of a few bytes can name a view of any size, and copying that would fill memory.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{key} claims {value.numel():,} numbers, more than the file holds.")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise CheckpointError(
+                f"{key}: {bad:,} of {value.numel():,} numbers are NaN or infinite; its training failed."
+            )
     return config
 
 

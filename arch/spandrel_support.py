@@ -86,7 +86,7 @@ def detect(state_dict: StateDict) -> bool:
     try:
         return any(AETHER(split_ranges(found.state)[0]) for found in networks(state_dict))
     except CheckpointError:
-        return True  # `load` says why
+        return False
 
 
 def _bounded(config: Config) -> bool:

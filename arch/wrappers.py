@@ -28,14 +28,14 @@ NOT_WEIGHTS = {"optimizer", "optimizers", "optim", "exp", "momentum"}  # an opti
 
 @dataclass(frozen=True)
 class Found:
-    """A network in a checkpoint: where its keys begin, how good its weights are, and its tensors by name.
+    """A network in a checkpoint: where its keys begin, how good its weights are, and its entries by name.
 
     rank: 2 averaged weights, 1 others, 0 those that are said to be the raw ones beside averaged ones.
     """
 
     where: str
     rank: int
-    state: dict[str, Tensor]
+    state: dict[str, Any]
 
 
 def unwrap(loaded: object) -> dict[str, Tensor]:
@@ -64,13 +64,13 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
                 f"holds two networks, under {_quoted(best[0])} and under {_quoted(other)}, and nothing says which one "
                 "to take; save the one alone."
             )
-    return best[0].state
+    return usable(best[0].state)
 
 
 def networks(loaded: object) -> list[Found]:
     """Every AetherNet in a loaded object, in its order: what holds conv_first.* beside layers.*, stages.* or blocks.*.
 
-    Raises CheckpointError for tensors that cannot be used.
+    Raises CheckpointError where a key stands in it twice, with and without a wrapper of torch's.
     """
     found: list[Found] = []
     for path, mapping in _mappings(loaded):
@@ -88,10 +88,10 @@ def networks(loaded: object) -> list[Found]:
             }
             where = ".".join((*path, prefix))
             counted = prefix.removesuffix("module.") + "n_averaged" in entries  # torch.optim.swa_utils.AveragedModel
-            found.append(Found(where, _rank(where, counted), _tensors(state)))
+            found.append(Found(where, _rank(where, counted), state))
             for run_together, names in _run_together(entries, state):
                 where = ".".join((*path, run_together))
-                found.append(Found(where, _rank(where, False), _tensors(names)))
+                found.append(Found(where, _rank(where, False), names))
     return found
 
 
@@ -131,7 +131,7 @@ def _entries(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     return entries
 
 
-def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def usable(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a network's entries; strings and numbers that trainers put beside them are left out.
 
     Raises CheckpointError for tensors whose numbers cannot be taken as they are.
@@ -192,7 +192,7 @@ def _plain(loaded: object) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if not isinstance(key, str):
             raise CheckpointError(f"entry {key!r} is a {type(value).__name__}; a name was expected.")
-    state = _tensors(loaded)
+    state = usable(loaded)
     if not state:
         names = ", ".join(repr(str(k)) for k in list(loaded)[:5])
         raise CheckpointError(f"no state dict under any of {', '.join(CONTAINERS)}; it holds {names}.")

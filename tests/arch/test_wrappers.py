@@ -168,8 +168,9 @@ def test_a_dict_that_holds_itself(good: State) -> None:
 
 @pytest.mark.parametrize("form", [torch.Tensor.to_sparse, lambda t: t.to("meta")])
 def test_tensors_without_dense_numbers_are_named(good: State, form: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight"):
-        unwrap(good | {"conv_last.weight": form(good["conv_last.weight"])})
+    for call in (unwrap, arch.inspect):
+        with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight"):
+            call(good | {"conv_last.weight": form(good["conv_last.weight"])})
 
 
 def modelopt_state(bits: object, *, disabled: bool = False) -> State:
