@@ -23,7 +23,7 @@ BODIES = ("layers.", "stages.", "blocks.")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak"}
 NOT_AVERAGED = {"online", "current", "raw"}  # even inside of a container of averaged weights: ema.online_model
-NOT_WEIGHTS = {"optimizer", "optimizers", "optim", "exp", "momentum"}  # an optimiser's moments: optimizer.exp_avg
+NOT_WEIGHTS = ({"optimizer"}, {"optimizers"}, {"optim"}, {"momentum"}, {"exp", "avg"})  # an optimiser's moments
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def networks(loaded: object) -> list[Found]:
     """
     found: list[Found] = []
     for path, mapping in _mappings(loaded):
-        if _words(".".join(path)) & NOT_WEIGHTS:
+        if _is_moment(".".join(path)):
             continue
         entries = _entries(mapping)
         prefixes = list(dict.fromkeys(key[: m.start()] for key in entries if (m := ANCHOR.search(key))))
@@ -163,13 +163,17 @@ def _words(where: str) -> set[str]:
     return {word.lower() for word in WORD.findall(where)}
 
 
+def _is_moment(where: str) -> bool:
+    return any(words <= _words(where) for words in NOT_WEIGHTS)
+
+
 def _unnamed(loaded: object) -> Iterator[str]:
     """Where averaged weights lie as a list, as torch_ema keeps them."""
     for path, mapping in _mappings(loaded):
         for key, value in mapping.items():
             where = ".".join((*path, str(key)))
             tensors = isinstance(value, Sequence) and len(value) > 0 and all(isinstance(v, Tensor) for v in value)
-            if tensors and _rank(where, False) == 2:
+            if tensors and _rank(where, False) == 2 and not _is_moment(where):
                 yield where
 
 
@@ -213,14 +217,15 @@ def _refuse_other_formats(loaded: object) -> None:
 
 
 def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    if a.keys() != b.keys():
+    return a.keys() == b.keys() and all(value is b[key] or _same(value, b[key]) for key, value in a.items())
+
+
+def _same(a: object, b: object) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return type(a) is type(b) and isinstance(a, str | int | float | None) and a == b
+    if a.dtype != b.dtype or any(t.layout is not torch.strided or t.is_nested or t.is_meta for t in (a, b)):
         return False
-    for key, value in a.items():
-        other = b[key]
-        same = torch.equal(value, other) if isinstance(value, Tensor) and isinstance(other, Tensor) else value is other
-        if not same:
-            return False
-    return True
+    return torch.equal(a, b)
 
 
 def _quoted(found: Found) -> str:

@@ -58,6 +58,7 @@ def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: 
 def test_moments_of_an_optimiser_are_no_weights(good: State, raw: State) -> None:
     named = {"model": good, "optimizer": {"exp_avg": raw, "state": {0: {"exp_avg": torch.zeros(3)}}}}
     assert same(unwrap(named), good)
+    assert same(unwrap({"exp": good, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}}), good)
 
 
 @pytest.mark.parametrize("name", ["ema", "generator", "G", "weights", "net", "student"])
