@@ -208,11 +208,15 @@ def _plain(loaded: object) -> dict[str, Tensor]:
 def _refuse_other_formats(loaded: object) -> None:
     """Raise CheckpointError where modelopt's saved state says that quantisers in use have other formats than int8."""
     for path, quantiser in _mappings(loaded):
-        bits = quantiser.get("_num_bits", 8) if "modelopt_state" in path else 8
-        if bits != 8 and not quantiser.get("_disabled", False):
+        if "modelopt_state" not in path or "_num_bits" not in quantiser or quantiser.get("_disabled"):
+            continue
+        format_ = f"num_bits {quantiser['_num_bits']}"
+        format_ += ", unsigned" if quantiser.get("_unsigned") else ""
+        format_ += f", block_sizes {blocks}" if (blocks := quantiser.get("_block_sizes")) else ""
+        if format_ != "num_bits 8":
             raise CheckpointError(
-                f"modelopt trained {path[-1]} for num_bits {bits}; of its formats only int8, num_bits 8, is supported. "
-                "Train with INT8_DEFAULT_CFG, or give the float checkpoint."
+                f"modelopt trained {path[-1]} for {format_}; of its formats only signed int8 without blocks, num_bits 8, "
+                "is supported. Train with INT8_DEFAULT_CFG, or give the float checkpoint."
             )
 
 

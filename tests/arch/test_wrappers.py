@@ -174,26 +174,29 @@ def test_tensors_without_dense_numbers_are_named(good: State, form: Callable[[Te
             call(good | {"conv_last.weight": form(good["conv_last.weight"])})
 
 
-def modelopt_state(bits: object, *, disabled: bool = False) -> State:
+def modelopt_state(bits: object, *, disabled: bool = False, **more: object) -> State:
     """What modelopt.torch.opt.save puts beside the weights (0.47)."""
     off = {"_num_bits": 4, "_disabled": True, "_axis": None}
     quantizers = {
         "conv_first.input_quantizer": {"_num_bits": 8, "_disabled": False},
-        "conv_last.weight_quantizer": {"_num_bits": bits, "_disabled": disabled},
+        "conv_last.weight_quantizer": {"_num_bits": bits, "_disabled": disabled, **more},
         "conv_last.output_quantizer": off,
     }
     mode = ("quantize", {"config": {"quant_cfg": {}}, "metadata": {"quantizer_state": quantizers}})
     return {"modelopt_state_dict": [mode], "modelopt_version": "0.47.0"}
 
 
-@pytest.mark.parametrize("bits", [4, (4, 3), (2, 1), 16])
-def test_other_formats_of_modelopt_are_refused(good: State, bits: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bits", "more"),
+    [(4, {}), ((4, 3), {}), ((2, 1), {}), (16, {}), (8, {"_unsigned": True}), (8, {"_block_sizes": {-1: 32}})],
+)
+def test_other_formats_of_modelopt_are_refused(good: State, bits: object, more: State, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
-    torch.save({"modelopt_state": modelopt_state(bits), "model_state_dict": good}, path)
+    torch.save({"modelopt_state": modelopt_state(bits, **more), "model_state_dict": good}, path)
     with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight_quantizer.*num_bits") as caught:
         arch.read_checkpoint(path)
     assert str(bits) in str(caught.value)
-    for fine in (modelopt_state(8), modelopt_state(bits, disabled=True)):
+    for fine in (modelopt_state(8), modelopt_state(bits, disabled=True, **more)):
         torch.save({"modelopt_state": fine, "model_state_dict": good}, path)
         assert same(arch.read_checkpoint(path), good)
 
