@@ -215,7 +215,7 @@ def _refuse_other_formats(loaded: object) -> None:
         format_ += f", block_sizes {blocks}" if (blocks := quantiser.get("_block_sizes")) else ""
         if format_ != "num_bits 8":
             raise CheckpointError(
-                f"modelopt trained {path[-1]} for {format_}; of its formats only signed int8 without blocks, num_bits 8, "
+                f"modelopt trained {path[-1]} for {format_}; only signed int8, num_bits 8 without blocks, "
                 "is supported. Train with INT8_DEFAULT_CFG, or give the float checkpoint."
             )
 
