@@ -66,8 +66,7 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
         # A pickle of a few bytes can name a view of any size, and copying that would fill memory.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{key} claims {value.numel():,} numbers, more than the file holds.")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
+        if value.is_floating_point() and (bad := int((~torch.isfinite(value.float())).sum())):
             raise CheckpointError(
                 f"{key}: {bad:,} of {value.numel():,} numbers are NaN or infinite; its training failed."
             )

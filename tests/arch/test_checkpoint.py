@@ -259,7 +259,7 @@ def test_a_file_that_was_packed_by_others_is_read(state: State, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_weights_that_are_not_finite_are_named(state: State, value: float, dtype: torch.dtype, tmp_path: Path) -> None:
     state["layers.0.0.ffn.fc2.weight"][3, 2] = value
     arch.write_checkpoint({k: v.to(dtype) for k, v in state.items()}, tmp_path / "net.pth")
