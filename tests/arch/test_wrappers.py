@@ -53,6 +53,8 @@ def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: 
     flat = under(f"{averaged}.", good) | under(f"{other}.", raw)
     assert same(unwrap(flat), good)
     assert same(unwrap({"state_dict": flat}), good)
+    assert same(unwrap(raw | under(f"{averaged}.", good)), good)
+    assert same(unwrap({"state_dict": raw, averaged: under("module.", good)}), good)
 
 
 def test_moments_of_an_optimiser_are_no_weights(good: State, raw: State) -> None:
