@@ -108,6 +108,8 @@ def test_nothing_behind_a_concatenation_is_int8(later: nn.Module, images: list[T
     model = quantize(arch.fuse(later), skip=())
     calibrate(model, images)
     assert float(dict(quant_convs(model))["quant_fusion_layer.fusion_conv"].input_quantizer._amax) > 0.5
+    with pytest.raises(ExportError, match="behind a Concat"):
+        verify(to_onnx(model), model, "int8", images)
     model = load_quantized(model.state_dict()) if learnt else calibrated(later, images)
     assert pipeline.kept_float(model) == [
         *(f"stages.{i}.0.spatial_attn.conv" for i in range(3)),
