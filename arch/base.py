@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from .config import AetherNetConfig, AetherTinyConfig
 
+LARGEST_BORDER = 64
+"""Pixels; the released networks have 2 and 4. A file with a huge one would fill memory at the first picture."""
+
 
 class Upscaler(nn.Module):
     """Base of the networks: (N, in_chans, H, W) in [0, 1] -> (N, in_chans, scale*H, scale*W), not clamped.
@@ -23,8 +26,8 @@ class Upscaler(nn.Module):
     def __init__(self, config: AetherNetConfig | AetherTinyConfig) -> None:
         super().__init__()
         self.config = config
-        if config.border < 0:
-            raise ValueError(f"border is {config.border}; it must be 0 or a number of pixels.")
+        if not 0 <= config.border <= LARGEST_BORDER:
+            raise ValueError(f"border is {config.border}; it must be 0 or a number of pixels up to {LARGEST_BORDER}.")
         if config.border:
             self.register_buffer("border", torch.tensor(config.border))
 

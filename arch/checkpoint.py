@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -17,21 +19,29 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from .errors import CheckpointError
+from .wrappers import unwrap
 
-# Where trainers put the weights, best first: an averaged copy wins over the raw one.
-CONTAINERS = ("params_ema", "params-ema", "params", "net_g", "state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "net_g.", "netG.")
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
+ORIGIN = "origin"
+MOST_UNPACKED = 4  # times the size of a file
 MAX_BYTES = 2 << 30  # the largest variant is 73 MB; a trainer's state with optimiser moments stays below this
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off.
+    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off (`arch.wrappers.unwrap`).
 
-    Raises CheckpointError where the file is missing, of another type, damaged, too large, or holds anything but
-    tensors (pickles that would execute code are refused by torch's weights-only loader).
+    Raises CheckpointError where the file is missing, of another type, damaged, too large, holds more than plain data
+    (pickles that would execute code are refused by torch's weights-only loader), or no one network.
     """
-    path = Path(path)
+    loaded = _load(Path(path))
+    try:
+        return unwrap(loaded)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _load(path: Path) -> Any:
+    """What a checkpoint file holds, containers and all. Raises CheckpointError as `read_checkpoint` does."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if path.stat().st_size > MAX_BYTES:
@@ -41,6 +51,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if suffix == ".safetensors":
             loaded: Any = safetensors_torch(path).load_file(path)
         elif suffix in PICKLE_SUFFIXES:
+            _refuse_bomb(path)
             # The public code stores torch.__version__ beside its weights: a str subclass, harmless.
             with torch.serialization.safe_globals([TorchVersion]):
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -51,10 +62,44 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise
     except Exception as error:  # damaged files end in nearly any exception, struct.error and IndexError too
         raise CheckpointError(f"{path}: not readable as a checkpoint ({_reason(error)}).") from error
-    try:
-        return unwrap(loaded)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return loaded
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise CheckpointError where a zip file would unpack to far more than it is: torch.save does not compress."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+    if unpacked > MOST_UNPACKED * path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: its {path.stat().st_size:,} bytes unpack to {unpacked:,}, and weights hardly compress; "
+            "save it anew with torch.save."
+        )
+
+
+def read_origin(path: str | os.PathLike[str]) -> str | None:
+    """`weights_sha256` of the float network that a quantisation-aware training began with, where the file holds it.
+
+    Raises CheckpointError as `read_checkpoint` does.
+    """
+    path = Path(path)
+    loaded = _load(path)
+    if path.suffix.lower() == ".safetensors":
+        with safetensors_torch(path).safe_open(path, "pt") as file:
+            loaded = file.metadata()
+    origin = loaded.get(ORIGIN) if isinstance(loaded, Mapping) else None
+    return origin if isinstance(origin, str) else None
+
+
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """sha256 of a state dict's names, types, shapes and numbers, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        value = state_dict[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def safetensors_torch(path: Path) -> ModuleType:
@@ -69,6 +114,8 @@ def safetensors_torch(path: Path) -> ModuleType:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
+    if "TorchScript" in text:  # torch advises to switch the safe loader off
+        return "it is a TorchScript archive, which holds code; save model.state_dict()"
     if found := re.search(r"GLOBAL\s+(\S+)", text):
         return f"it holds {found[1]}; only tensors are read, since pickles of other objects can run code"
     if isinstance(error, pickle.UnpicklingError):
@@ -76,40 +123,14 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def unwrap(loaded: object) -> dict[str, Tensor]:
-    """Take known containers and prefixes off a loaded object; what is left maps names to tensors.
-
-    Raises CheckpointError where something else is left.
-    """
-    for _ in range(len(CONTAINERS)):
-        if not isinstance(loaded, Mapping) or all(isinstance(v, Tensor) for v in loaded.values()):
-            break
-        inner = next((loaded[c] for c in CONTAINERS if isinstance(loaded.get(c), Mapping)), None)
-        if inner is None:
-            names = ", ".join(repr(str(k)) for k in list(loaded)[:5])
-            raise CheckpointError(f"no state dict under any of {', '.join(CONTAINERS)}; it holds {names}.")
-        loaded = inner
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise CheckpointError(f"holds {type(loaded).__name__} and no state dict; save model.state_dict().")
-    state: dict[str, Tensor] = {}
-    for key, value in loaded.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"entry {key!r} is a {type(value).__name__}, not a tensor.")
-        state[key] = value
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            if all(k.startswith(prefix) for k in state):
-                state = {k.removeprefix(prefix): v for k, v in state.items()}
-                stripped = True
-    return state
-
-
-def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+def write_checkpoint(
+    state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], *, origin: str | None = None
+) -> None:
     """Write tensors to `path`, .safetensors or .pth by its suffix, appearing only when complete.
 
-    The bytes depend on the tensors and their names alone (safetensors carries no metadata of ours).
+    origin: `weights_sha256` of the float network that a quantisation-aware training began with, for `read_origin`; the
+    tensors of a .pth then lie under "params".
+    The bytes depend on the tensors, their names and the origin alone.
     Raises CheckpointError for another suffix or a folder that cannot be written.
     """
     path = Path(path)
@@ -117,7 +138,10 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
     if suffix not in (".safetensors", ".pth"):
         raise CheckpointError(f"{path}: suffix {suffix or '(none)'}; a checkpoint is written as .safetensors or .pth.")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in state_dict.items()}
-    data = safetensors_torch(path).save(state) if suffix == ".safetensors" else pickled(state)
+    if suffix == ".safetensors":
+        data = safetensors_torch(path).save(state, {ORIGIN: origin} if origin else None)
+    else:
+        data = pickled({"params": state, ORIGIN: origin} if origin else state)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -135,8 +159,8 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
         Path(temporary).unlink(missing_ok=True)
 
 
-def pickled(tensors: Mapping[str, Tensor]) -> bytes:
+def pickled(content: Mapping[str, Any]) -> bytes:
     """Tensors as torch.save writes them; in memory, since on a full disk it does not raise OSError."""
     buffer = io.BytesIO()
-    torch.save(dict(tensors), buffer)
+    torch.save(dict(content), buffer)
     return buffer.getvalue()

@@ -14,32 +14,40 @@ from . import keys
 from .checkpoint import read_checkpoint
 from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
 from .errors import CheckpointError
+from .wrappers import usable
 
 LATER_VERSION = [3, 1, 1]  # the others share its keys, but not its forward pass
 LATER_EXTRAS = ("pt_version", "model_version")
 QUANTIZER_KEY = re.compile(r"\.?_?(?:input|weight|output)_quantizer\.")
+OBSERVER_KEY = re.compile(r"(?:^|\.)(?:\w+_fake_quant|activation_post_process\w*)\.")  # torch.ao's
 
 
 def split_ranges(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Separate a quantisation-aware checkpoint into weights and quantiser buffers.
 
     The second dict holds every `*_quantizer.*` entry (`_amax` and whatever else modelopt or pytorch-quantization
-    left there), under its full name; both are empty dicts where there is nothing.
+    left there) and what torch.ao's observers saw (`*.weight_fake_quant.*`, `*.activation_post_process.*`), under its
+    full name; both are empty dicts where there is nothing.
     """
-    weights = {k: v for k, v in state_dict.items() if not QUANTIZER_KEY.search(k)}
-    ranges = {k: v for k, v in state_dict.items() if QUANTIZER_KEY.search(k)}
-    return weights, ranges
+    ranges = {k: v for k, v in state_dict.items() if QUANTIZER_KEY.search(k) or is_observed(k)}
+    return {k: v for k, v in state_dict.items() if k not in ranges}, ranges
+
+
+def is_observed(key: str) -> bool:
+    """Whether a key belongs to an observer of torch.ao: of a weight, or of a module's output."""
+    return OBSERVER_KEY.search(key) is not None
 
 
 def inspect(state_dict: Mapping[str, Tensor]) -> Config:
     """The configuration that a state dict belongs to: every size and option, from its keys and shapes alone.
 
-    Quantiser buffers (`*_quantizer._amax`) are passed over. The check is complete: a module built from the
+    Quantiser buffers (`split_ranges`) are passed over. The check is complete: a module built from the
     returned configuration loads the dict strictly.
 
-    Raises CheckpointError for foreign, mixed (fused and unfused) or truncated dicts, naming what is missing.
+    Raises CheckpointError for foreign, mixed (fused and unfused) or truncated dicts, naming what is missing, and for
+    numbers that are not finite.
     """
-    state, _ = split_ranges(state_dict)
+    state, _ = split_ranges(usable(state_dict))
     if "conv_first.weight" not in state and "conv_first.conv.weight" not in state:
         raise CheckpointError(
             "not an AetherNet checkpoint: there is no conv_first.weight. "
@@ -58,6 +66,10 @@ def inspect(state_dict: Mapping[str, Tensor]) -> Config:
         # A pickle of a few bytes can name a view of any size, and copying that would fill memory.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{key} claims {value.numel():,} numbers, more than the file holds.")
+        if value.is_floating_point() and (bad := int((~torch.isfinite(value.float())).sum())):
+            raise CheckpointError(
+                f"{key}: {bad:,} of {value.numel():,} numbers are NaN or infinite; its training failed."
+            )
     return config
 
 

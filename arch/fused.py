@@ -124,7 +124,7 @@ def _fuse_net(model: AetherNet) -> FusedAetherNet:
         state["norm.eps"] = torch.tensor(FINAL_NORM_EPS)
         state["norm.weight"] = model.norm.weight.view(-1, 1, 1)
         state["norm.bias"] = model.norm.bias.view(-1, 1, 1)
-    for name, block in model.named_modules():
+    for name, block in model.named_modules(remove_duplicate=False):
         if isinstance(block, AetherBlock):
             state |= {f"{name}.{key}": value for key, value in _fold_block(block).items()}
     fused.load_state_dict(state)
@@ -167,7 +167,7 @@ def _fuse_tiny(model: AetherTiny) -> AetherTiny:
     if model.config.fused == "full":
         fused.load_state_dict(model.state_dict())
         return fused
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, RepConv3x3):
             target = fused.get_submodule(name)
             assert isinstance(target, nn.Conv2d) and target.bias is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,8 @@ class ReparamLargeKernelConv(nn.Module):
                     f"and lk_kernel {lk_kernel}."
                 )
             self.register_buffer("window", torch.tensor([float(deployed_kernel), 1.0]))
-            self.cropped = False  # whether the window's factor is 0: to ask it would stop a GPU in every block
+            self._cropped = False  # what `cropped` last found, in the window of `_seen`
+            self._seen: tuple[Tensor, int] | None = None
 
     def anneal(self, outer: float) -> None:
         """Set the factor on the taps outside the deployed square: 1 = full kernel, 0 = cropped exactly."""
@@ -102,12 +103,23 @@ class ReparamLargeKernelConv(nn.Module):
         if not 0.0 <= outer <= 1.0:
             raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
         self.window[1] = outer
-        self.cropped = outer == 0.0
+        self._cropped, self._seen = outer == 0.0, (self.window, _version(self.window))
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        if not self.fused and self.deployed_kernel is not None and not self.window.is_meta:
-            self.cropped = float(self.window[1]) == 0.0
+    @property
+    def cropped(self) -> bool:
+        """Whether the window's outer factor is 0: by the buffer itself, whoever wrote it.
+
+        To ask a GPU would stop it in every block, so there it is asked only where the buffer's version says that it was
+        written to; a graph under torch.compile takes what was found last.
+        """
+        window = self.window
+        if window.is_meta or torch.compiler.is_compiling():
+            return self._cropped
+        version = _version(window)
+        known = self._seen is not None and self._seen[0] is window and self._seen[1] == version >= 0
+        if window.device.type == "cpu" or not known:
+            self._cropped, self._seen = float(window[1]) == 0.0, (window, version)
+        return self._cropped
 
     def clear_cropped(self) -> None:
         """Zero the taps outside the deployed square once the window has cropped them: it then opens on the same filter.
@@ -150,6 +162,11 @@ class ReparamLargeKernelConv(nn.Module):
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x.float(), kernel.float(), bias, padding=kernel.shape[-1] // 2, groups=self.dim)
         return F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=self.dim)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; -1 where torch does not count that."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 class GatedFFN(nn.Module):

@@ -8,10 +8,10 @@ from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescrip
 from spandrel.util import KeyCondition
 from torch import nn
 
-from .checkpoint import unwrap
 from .config import AetherNetConfig, AetherTinyConfig, Config
 from .detect import inspect, split_ranges
 from .errors import CheckpointError
+from .wrappers import networks, unwrap
 
 
 def _net(group: str) -> KeyCondition:
@@ -84,10 +84,9 @@ class AetherNetArch(Architecture[nn.Module]):
 def detect(state_dict: StateDict) -> bool:
     """Whether these are the weights of an AetherNet, bare or in a container; damaged ones count, `load` names why."""
     try:
-        state, _ = split_ranges(unwrap(state_dict))
+        return any(AETHER(split_ranges(found.state)[0]) for found in networks(state_dict))
     except CheckpointError:
         return False
-    return AETHER(state)
 
 
 def _bounded(config: Config) -> bool:

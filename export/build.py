@@ -2,7 +2,7 @@
 
 Without a precision all three are built, without --model all released presets. A checkpoint is fused, quantised
 (with its own ranges after quantisation-aware training, else calibrated on real images), exported to ONNX and
-verified; files appear only when all of a model's files have passed. report.json says what was made and measured.
+verified; a file appears only when it has passed. report.json says what was made and measured.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli import run_command, summary
+from .report import NAME, merged, read, table, versions
 
 if TYPE_CHECKING:
+    from .pipeline import Source
     from .verify import Precision
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -35,6 +36,7 @@ def build(
     calibration: Path | None = None,
     opset: int = 20,
     overwrite: bool = False,
+    keep_going: bool = False,
 ) -> dict[str, Any]:
     """Make all files of one checkpoint in the folder `out`, and return the report on them.
 
@@ -42,9 +44,11 @@ def build(
     quantisation-aware training for the int8 file. name: the engines' name, by default <variant>_<scale>x.
     calibration: a folder of images to choose int8 ranges on where no checkpoint has them; default: bundled ones.
     overwrite: replace files of another network; those of the same one are replaced anyway.
+    keep_going: where a precision fails its check, make the others; the report's "failed" then says which and why.
 
     Writes aether_<name>_{fused,notfused}.safetensors, _fp32.onnx, _fp16.onnx and _fp32_int8.onnx.
-    Raises arch.CheckpointError or ExportError, before anything is written, for bad input or a failed check.
+    Raises arch.CheckpointError or ExportError, before anything is written, for bad input or a failed check; with
+    `keep_going` where no precision is left.
     """
     import safetensors.torch
 
@@ -55,10 +59,11 @@ def build(
     network = pipeline.read(source)
     config = network.config
     trained = pipeline.read(qat) if qat else network
-    if qat and not trained.quantized:
+    if qat and not trained.quantized and not trained.observed:
         raise ExportError(f"{qat}: holds no ranges, so it is no checkpoint of quantisation-aware training.")
     if qat and (theirs := trained.fused.config) != (ours := network.fused.config):
         raise ExportError(f"{qat}: is {theirs}, another network than {source}: {ours}.")
+    origin = check_origin(source, network, qat) if qat else None
     images = pictures.calibration(calibration, config.scale, config.in_chans)
     checks = [lr for lr, _ in pictures.evaluation(config.scale, config.in_chans)]
     pipeline.folder(out)
@@ -76,16 +81,25 @@ def build(
         if kind == "fused" and not overwrite:
             refuse_another(out / f"{stem}_fused.safetensors", files[f"{stem}_fused.safetensors"])
         facts[f"{stem}_{kind}.safetensors"] = {"kind": kind}
+    failed: dict[str, str] = {}
     for precision in precisions:
         int8 = precision == "int8"
-        model = pipeline.quantized_model(trained, images) if int8 else network.fused
-        engine = pipeline.make(model, precision, checks[:3], name=name, opset=opset)
+        try:
+            model = pipeline.quantized_model(trained, images) if int8 else network.fused
+            engine = pipeline.make(model, precision, checks[:3], name=name, opset=opset)
+        except ExportError as error:
+            failed[precision] = str(error)
+            if not keep_going or len(failed) == len(precisions):
+                raise
+            continue
         file = f"{stem}_fp32_int8.onnx" if int8 else f"{stem}_{precision}.onnx"
         files[file] = engine.data
         facts[file] = {"kind": precision} | describe(engine, config, expected)
         if int8:
-            learnt = "learnt in training" if trained.quantized else "calibrated, mse"
-            facts[file] |= {"ranges": learnt} | float_parts(engine, trained.quantized)
+            ranges = "learnt in training" if trained.quantized else "calibrated, mse"
+            if trained.observed:
+                ranges += "; torch.ao's observers, which the checkpoint holds, saw outputs and not what is rounded here"
+            facts[file] |= {"ranges": ranges} | float_parts(engine, trained.quantized)
     write_all(files, out)
     for file, data in files.items():
         facts[file] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -95,10 +109,45 @@ def build(
         "scale": config.scale,
         "receptive_radius": config.receptive_radius,
         "config": dataclasses.asdict(config),
-        "source_sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+        "versions": versions(),
+        "source_sha256": sha256(source),
+        "qat_sha256": sha256(qat) if qat else None,
+        "qat_origin": origin,
         "images": reference(config, expected),
         "files": facts,
+        "failed": failed,
     }
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_origin(source: Path, network: Source, qat: Path) -> str | None:
+    """`arch.checkpoint.weights_sha256` of the float network that `qat` began with, None where that is not known.
+
+    It is known of checkpoints in which training.train wrote it down, and of those of the presets.
+    Raises ExportError where it is another network than that of `source`.
+    """
+    import presets
+    from arch.checkpoint import read_checkpoint, read_origin, weights_sha256
+
+    from .errors import ExportError
+
+    known = [origin] if (origin := read_origin(qat)) else []
+    own = sha256(qat)
+    for name in () if known else presets.names():
+        files = presets.load(name)["files"]
+        if files.get("qat", {}).get("sha256") == own:
+            paths = [presets.DIR / name / files[kind]["file"] for kind in ("notfused", "fused") if kind in files]
+            known = [weights_sha256(read_checkpoint(path)) for path in paths]
+    if known and weights_sha256(network.state) not in known:
+        raise ExportError(
+            f"{qat}: was trained from other weights than those of {source} (sha256 {known[0][:12]}); give the "
+            "*_notfused checkpoint that it began with."
+        )
+    return known[0] if known else None
 
 
 def refuse_another(path: Path, data: bytes) -> None:
@@ -200,43 +249,6 @@ def write_all(files: dict[str, bytes], out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report on one model as text."""
-    images = report["images"]
-    lines = [
-        f"{report['name']}: {report['variant']}, scale {report['scale']}, receptive radius "
-        f"{report['receptive_radius']}; {images['count']} bundled images: float {images['psnr_y_float']:.2f} dB, "
-        f"bicubic {images.get('psnr_y_bicubic', float('nan')):.2f} dB",
-        f"{'file':44} {'KiB':>7} {'Y-PSNR ov/ort':>15} {'to float':>9} {'Q/DQ':>9} {'ms ov/ort':>15}  sha256",
-    ]
-    for name, f in report["files"].items():
-        row = f"{name:44} {f['bytes'] / 1024:7.0f} "
-        if "quality" in f:
-            q, n, t = f["quality"], f["nodes"], f["ms_480x270"]
-            dq = f"{n.get('QuantizeLinear', 0)}/{n.get('DequantizeLinear', 0)}"
-            near = q["ov"]["psnr_to_float"]
-            row += f"{q['ov']['psnr_y']:7.2f}/{q['ort']['psnr_y']:.2f}{'':2}"
-            row += f"{'same' if near is None else f'{near:.1f} dB':>9} {dq:>9} {t['ov']:8.1f}/{t['ort']:.1f}"
-        else:
-            row += " " * 51
-        lines.append(f"{row}  {f['sha256'][:12]}")
-    for f in report["files"].values():
-        if "float_operators" in f:
-            lines.append(f"int8 ranges: {f['ranges']}; in float besides: {f['float_operators']}")
-            lines += [f"  {n} in float: {why}" for n, why in f["float_convolutions"].items()] or [
-                "  every convolution is int8"
-            ]
-    return "\n".join(lines)
-
-
-def versions() -> dict[str, str]:
-    """The machine and the versions that a report was made with."""
-    import importlib.metadata as metadata
-
-    names = ("torch", "onnx", "onnxruntime", "openvino")
-    return {"machine": platform.processor() or platform.machine()} | {n: metadata.version(n) for n in names}
-
-
 def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:
     """(name, checkpoint, checkpoint of quantisation-aware training) of a preset, a path, or all presets."""
     import presets
@@ -260,26 +272,47 @@ def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:
 
 
 def build_all(args: argparse.Namespace) -> None:
-    """Build what the command line asks for, print the table and write report.json."""
+    """Build what the command line asks for, print the table and write report.json.
+
+    Raises ExportError for bad input; for failed checks at the end, when all that passed is written.
+    """
+    from arch import CheckpointError
+
+    from .errors import ExportError
     from .verify import write
 
+    if args.qat and not args.model:
+        raise ExportError(f"--qat {args.qat} belongs to one network; give that with --model.")
     precisions: Sequence[Precision] = [p for p in PRECISIONS if getattr(args, p)] or PRECISIONS
-    models = []
-    for name, path, qat in sources(args.model):
-        report = build(
-            path,
-            args.out,
-            qat=args.qat or qat,
-            name=name,
-            precisions=precisions,
-            calibration=args.calibration,
-            opset=args.opset,
-            overwrite=args.overwrite,
-        )
+    old = read(args.out)
+    models: list[dict[str, Any]] = []
+    failed: list[str] = []
+    chosen = sources(args.model)
+    for name, path, qat in chosen:
+        try:
+            report = build(
+                path,
+                args.out,
+                qat=args.qat or qat,
+                name=name,
+                precisions=precisions,
+                calibration=args.calibration,
+                opset=args.opset,
+                overwrite=args.overwrite,
+                keep_going=True,
+            )
+        except (ExportError, CheckpointError) as error:
+            if len(chosen) == 1:
+                raise
+            failed.append(f"{name}: {error}")
+            continue
         models.append(report)
+        failed += [f"{report['name']}_{precision}: {why}" for precision, why in report["failed"].items()]
         print(table(report), flush=True)
-    text = json.dumps({"versions": versions(), "models": models}, indent=1)
-    write(text.encode() + b"\n", args.out / "report.json")
+        text = json.dumps(merged(old, models, args.out), indent=1)
+        write(text.encode() + b"\n", args.out / NAME)
+    if failed:
+        raise ExportError("; ".join(failed))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,6 +38,8 @@ def export_file(
     model = pipeline.quantized_model(network, images) if network.quantized else network.fused
     engine = pipeline.make(model, precision, images, opset=opset, static=static)
     write(engine.data, target)
+    if network.observed:
+        print(f"{source}: torch.ao's observers are left out; python -m export.build --int8 calibrates an int8 file")
     print(f"{target}: {precision}, opset {opset}, {len(engine.data):,} bytes")
 
 

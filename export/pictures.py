@@ -44,7 +44,8 @@ def read_folder(folder: Path) -> list[np.ndarray]:
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such folder of images.")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[:MOST]
+    # macOS puts a file ._NAME of its own beside each file on other systems' disks; hidden files are none of the user's
+    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")][:MOST]
     if not paths:
         raise ExportError(f"{folder}: no image in this folder (of {', '.join(SUFFIXES)}).")
     images = []
@@ -57,18 +58,28 @@ def read_folder(folder: Path) -> list[np.ndarray]:
 
 
 def calibration(folder: Path | None, scale: int, channels: int) -> list[Tensor]:
-    """LR images (1, channels, h, w) in [0, 1] to choose ranges on: the bundled ones, or those of `folder`."""
+    """LR images (1, channels, h, w) in [0, 1] to choose ranges on: the bundled ones, or those of `folder`.
+
+    Raises ExportError for other channels than 1 and 3, and as `read_folder` does.
+    """
     images = read_folder(folder or BUNDLED)
     return [lr for lr, _ in (_pair(i, scale, channels) for i in images)]
 
 
 def evaluation(scale: int, channels: int) -> list[tuple[Tensor, np.ndarray]]:
-    """(LR tensor (1, channels, h, w) in [0, 1], HR uint8 (H, W, channels)) of the bundled evaluation images."""
+    """(LR tensor (1, channels, h, w) in [0, 1], HR uint8 (H, W, channels)) of the bundled evaluation images.
+
+    Raises ExportError for other channels than 1 and 3.
+    """
     paths = [p for p in sorted(BUNDLED.glob("*.webp")) if not p.name.startswith("calibration_")]
     return [_pair(np.array(Image.open(p).convert("RGB")), scale, channels) for p in paths]
 
 
 def _pair(image: np.ndarray, scale: int, channels: int) -> tuple[Tensor, np.ndarray]:
+    if channels not in (1, 3):
+        raise ExportError(
+            f"The network takes {channels} channels; engines are verified on grey or RGB pictures, of 1 or 3."
+        )
     if channels == 1:
         image = to_uint8(image @ np.array([0.299, 0.587, 0.114]))[:, :, None]
     hr = modcrop(image[: SIDE * scale, : SIDE * scale], scale)

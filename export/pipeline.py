@@ -13,6 +13,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 import arch
+from arch.detect import is_observed
 
 from .equalise import equalise
 from .errors import ExportError
@@ -41,8 +42,17 @@ class Source:
 
     @property
     def quantized(self) -> bool:
-        """Whether the checkpoint comes from quantisation-aware training."""
-        return bool(arch.split_ranges(self.state)[1])
+        """Whether the checkpoint comes from quantisation-aware training that learnt the ranges int8 needs."""
+        return any(not is_observed(key) for key in arch.split_ranges(self.state)[1])
+
+    @property
+    def observed(self) -> bool:
+        """Whether the checkpoint comes from torch.ao's quantisation-aware training.
+
+        Its observers hold the ranges of weights and of modules' outputs, not of what convolutions read: int8 takes the
+        weights, whose ranges are their own, and is calibrated.
+        """
+        return not self.quantized and bool(arch.split_ranges(self.state)[1])
 
 
 @dataclass(frozen=True)

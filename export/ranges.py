@@ -15,7 +15,7 @@ from arch.layers import ChannelNorm
 from arch.network import BLOCK_NORM_EPS, AetherBlock
 
 from .errors import ExportError
-from .quantize import QuantConv2d, quant_convs, quantize
+from .quantize import BEHIND_CONCAT, QuantConv2d, quant_convs, quantize
 
 # <module>.input_quantizer._amax (modelopt) or <module>._input_quantizer._amax (pytorch-quantization)
 AMAX = re.compile(r"^(?P<module>.+)\._?(?P<kind>input|weight)_quantizer\._amax$")
@@ -33,8 +33,9 @@ def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
 
     The checkpoint may be this project's (fused, then trained with `export.quantize`), or one of a fused or
     unfused network trained with modelopt or pytorch-quantization. Input ranges are kept: where branches were
-    merged, the largest of theirs. A convolution without a range stays in float, as it was in training. Weight
-    ranges are kept where the weight is the same; where fusing changed the weight they are computed from it.
+    merged, the largest of theirs. A convolution without a range stays in float, as it was in training, and so does
+    one behind a concatenation (`export.quantize.BEHIND_CONCAT`). Weight ranges are kept where the weight is the same;
+    where fusing changed the weight they are computed from it.
 
     A layer norm whose affine was folded into fc1 is unfolded again, since fc1's input range was learnt behind it.
 
@@ -57,7 +58,8 @@ def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
     missing = [n for n in names if n not in inputs]
     if len(missing) == len(names):
         raise ExportError("The checkpoint's quantisers have no ranges; was it saved before calibration?")
-    model = quantize(fused, skip=missing)
+    behind_concat = [n for n in names if any(part in n for part in BEHIND_CONCAT)]
+    model = quantize(fused, skip=[*missing, *behind_concat])
     _set(model, inputs, weights, _same_weights(original, model))
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,10 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 def load(model: bytes, backend: str, threads: int = 0) -> Run:
-    """A function (N, C, H, W) float32 -> (N, C, s*H, s*W) float32. backend: "ort" or "ov"; threads: 0 = all cores."""
+    """A function (N, C, H, W) float32 -> (N, C, s*H, s*W) float32, to be called from any thread.
+
+    backend: "ort" or "ov"; threads: 0 = all cores.
+    """
     return {"ort": _onnxruntime, "ov": _openvino}[backend](model, threads)
 
 
@@ -45,10 +49,12 @@ def _openvino(model: bytes, threads: int) -> Run:
         model = int8.with_float_weights(model)
     compiled = core.compile_model(core.read_model(model), "CPU", config)
     request = compiled.create_infer_request()
+    lock = threading.Lock()  # the request has one output; a call takes all cores anyway
 
     def run(x: np.ndarray) -> np.ndarray:
-        request.infer({0: x})
-        return request.get_output_tensor(0).data.copy()
+        with lock:
+            request.infer({0: x})
+            return request.get_output_tensor(0).data.copy()
 
     return run
 

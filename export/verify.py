@@ -136,7 +136,12 @@ def check_structure(proto: ModelProto, precision: Precision) -> None:
     if (counts["QuantizeLinear"] > 0) != (precision == "int8"):
         raise ExportError(f"The {precision} model holds {counts['QuantizeLinear']} QuantizeLinear nodes.")
     tensors = {t.name: t for t in graph.initializer}
+    concatenated = {name for node in graph.node if node.op_type == "Concat" for name in node.output}
     for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in concatenated:
+            raise ExportError(
+                f"{node.name} is behind a Concat, where OpenVINO computes int8 wrongly; keep it in float."
+            )
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             zero = tensors[node.input[2]]
             if zero.data_type != onnx.TensorProto.INT8 or onnx.numpy_helper.to_array(zero).any():

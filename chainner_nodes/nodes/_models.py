@@ -18,7 +18,8 @@ from ._inputs import ARCHITECTURE
 from ._package import PyTorchSettings
 from ._upscale import Run
 
-# What quantisation-aware training learnt stays with the network that was loaded: descriptors have no place for it.
+# What was loaded stays with its network: descriptors have no place for what quantisation-aware training learnt, and the
+# network's own weights are rounded for good once it has run in FP16.
 _STATES: WeakKeyDictionary[nn.Module, Mapping[str, Tensor]] = WeakKeyDictionary()
 _VALUES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # alive at once, per input pixel
 
@@ -46,8 +47,24 @@ def check(model: ImageModelDescriptor) -> None:
 
 
 def network(model: ImageModelDescriptor) -> nn.Module:
-    """A float32 copy of an AetherNet on the CPU. Raises ValueError for another architecture."""
+    """A float32 copy of an AetherNet on the CPU, with the weights that it was loaded with.
+
+    Raises ValueError for another architecture, and where FP16 has rounded the weights.
+    """
     check(model)
+    net = _copy(model)
+    if model.model in _STATES:
+        known = net.state_dict().keys()
+        net.load_state_dict({k: v for k, v in _STATES[model.model].items() if k in known})
+    elif model.dtype != torch.float32:
+        raise ValueError(
+            f"The model is held in {str(model.dtype).removeprefix('torch.')}, so its weights are rounded: load it with"
+            " AetherNet's Load Model, or switch FP16 off in the settings of PyTorch."
+        )
+    return net
+
+
+def _copy(model: ImageModelDescriptor) -> nn.Module:
     return copy.deepcopy(model.model).cpu().float().eval()
 
 
@@ -91,7 +108,7 @@ def fitting_pixels(model: ImageModelDescriptor, settings: PyTorchSettings) -> fl
 def _bytes_per_pixel(model: ImageModelDescriptor) -> int:
     """Bytes that activations take per input pixel, from the largest output of any layer of the fused network."""
     if model.model not in _VALUES:
-        fused, sizes = arch.fuse(network(model)), [0]
+        fused, sizes = arch.fuse(_copy(model)), [0]
         for layer in fused.modules():
             layer.register_forward_hook(lambda _, __, out: sizes.append(out.numel()))
         with torch.inference_mode():

@@ -79,6 +79,13 @@ def test_damaged_marker(value: Tensor) -> None:
             arch.inspect(state)
 
 
+def test_a_border_that_would_fill_memory() -> None:
+    for model in (arch.aether_tiny(2, embed_dim=8, depth=3, border=1), arch.AetherNet(3, 8, (1,), border=1)):
+        state = model.state_dict() | {"border": torch.tensor(10**6)}
+        with pytest.raises(arch.CheckpointError, match=r"border is 1000000.*up to"):
+            arch.inspect(state)
+
+
 def test_negative_border() -> None:
     for name in NETS:
         with pytest.raises(ValueError, match="border is -1"):

@@ -9,6 +9,7 @@ import os
 import pickle
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -100,14 +101,14 @@ def nested(content: object, depth: int) -> object:
     ("content", "message"),
     [
         ({}, "holds dict and no state dict"),
-        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 7)),
-        (nested({}, 8), "entry 'params' is a dict, not a tensor"),
+        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 12)),
+        (nested({}, 13), "it holds 'params'"),
         ([torch.zeros(1)], "holds list"),
         (torch.zeros(3), "holds Tensor"),
         (3, "holds int"),
         ({"iter": 3, "loss": 0.1}, "it holds 'iter', 'loss'"),
         ({"params": {}}, "holds dict and no state dict"),
-        ({"params": {"a.weight": torch.zeros(1), "b": "text"}}, "no state dict under any of"),
+        ({"params": {"b": "text"}}, "no state dict under any of"),
         ({1: torch.zeros(1)}, "entry 1 is a Tensor"),
     ],
 )
@@ -152,6 +153,14 @@ def test_whole_modules_are_refused_by_name(tmp_path: Path) -> None:
     ) as caught:
         arch.read_checkpoint(path)
     assert "\x1b" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused_without_unsafe_advice(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), tmp_path / "net.pt")
+    with pytest.raises(arch.CheckpointError, match="TorchScript archive") as caught:
+        arch.read_checkpoint(tmp_path / "net.pt")
     assert "weights_only" not in str(caught.value)
 
 
@@ -221,6 +230,43 @@ def test_views_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -
         arch.load(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_files_that_unpack_to_far_more_than_they_are(state: State, overlapping: bool, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.pth"
+    saved(state | {"zeros": torch.zeros(1 << 20)}, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as source:
+        entries = {entry: source.read(entry) for entry in source.infolist()}
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_STORED if overlapping else zipfile.ZIP_DEFLATED) as target:
+        for entry, data in entries.items():
+            target.writestr(entry.filename, data)
+        if overlapping:  # the central directory names one entry many times
+            target.filelist += [max(target.filelist, key=lambda entry: entry.file_size)] * 9
+    with pytest.raises(arch.CheckpointError, match="unpack to"):
+        arch.read_checkpoint(bomb)
+    assert len(arch.read_checkpoint(tmp_path / "net.pth")) == len(state) + 1
+
+
+def test_a_file_that_was_packed_by_others_is_read(state: State, tmp_path: Path) -> None:
+    net, packed = (
+        saved({k: torch.rand_like(v) for k, v in state.items()}, tmp_path / "net.pth"),
+        tmp_path / "packed.pth",
+    )
+    with zipfile.ZipFile(net) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert packed.stat().st_size < net.stat().st_size
+    assert arch.read_checkpoint(packed).keys() == state.keys()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_named(state: State, value: float, dtype: torch.dtype, tmp_path: Path) -> None:
+    state["layers.0.0.ffn.fc2.weight"][3, 2] = value
+    arch.write_checkpoint({k: v.to(dtype) for k, v in state.items()}, tmp_path / "net.pth")
+    with pytest.raises(arch.CheckpointError, match=r"net\.pth: layers\.0\.0\.ffn\.fc2\.weight: 1 of .*NaN or inf"):
+        arch.load(tmp_path / "net.pth")
+
+
 def test_missing_foreign_and_too_large_files(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(arch.CheckpointError, match="there is no such file"):
         arch.read_checkpoint(tmp_path / "none.pth")
@@ -253,6 +299,21 @@ def test_bytes_depend_on_names_and_tensors_alone(state: State, suffix: str, tmp_
     state["conv_last.bias"][0] += 1
     arch.write_checkpoint(state, second)
     assert first.read_bytes() != second.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_the_origin_of_a_training_stands_in_its_file(state: State, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    arch.write_checkpoint(state, path)
+    assert checkpoint.read_origin(path) is None
+    origin = checkpoint.weights_sha256(arch.read_checkpoint(path))
+    arch.write_checkpoint(state, path, origin=origin)
+    assert checkpoint.read_origin(path) == origin
+    assert same(arch.read_checkpoint(path), state)
+    turned = {k: state[k] for k in reversed(state)}
+    assert checkpoint.weights_sha256(turned) == origin
+    turned["conv_last.bias"] = turned["conv_last.bias"] + 1
+    assert checkpoint.weights_sha256(turned) != origin
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -99,7 +99,6 @@ def test_window_and_mode_survive_a_copy() -> None:
 
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_loaded_window_is_the_one_that_is_used(assign: bool) -> None:
-    """Cropped or not is kept beside the buffer, so that the forward pass need not read it: both ways, it follows."""
     whole, cropped = (arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3) for _ in range(2))
     cropped.load_state_dict(whole.state_dict())
     cropped.anneal(0.0)
@@ -113,6 +112,44 @@ def test_a_loaded_window_is_the_one_that_is_used(assign: bool) -> None:
             model.load_state_dict(states[outer], assign=assign)
             with torch.inference_mode():
                 assert torch.equal(model(image), answers[outer])
+
+
+WRITES: dict[str, Callable[[Tensor, float], object]] = {
+    "item": lambda window, outer: window.__setitem__(1, outer),
+    "data": lambda window, outer: window.data.__setitem__(1, outer),
+    "copy": lambda window, outer: window.copy_(torch.tensor([3.0, outer])),
+    "inference": torch.inference_mode()(lambda window, outer: window.__setitem__(1, outer)),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_the_window_is_what_its_buffer_says_whoever_wrote_it(write: str) -> None:
+    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
+    conv = model.layers[0][0].conv  # pyright: ignore[reportIndexIssue]
+    image = torch.rand(1, 3, 8, 8)
+    for outer in (0.0, 1.0, 0.5, 0.0):
+        expected = copy.deepcopy(model)
+        expected.anneal(outer)
+        WRITES[write](conv.window, outer)
+        with torch.inference_mode():
+            assert torch.equal(model(image), expected(image))
+        assert conv.cropped == (outer == 0.0)
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_an_average_that_outlives_the_window_can_be_fused(use_buffers: bool) -> None:
+    """The averaging copies the window's buffer, without a word to the module."""
+    model = arch.AetherNet(3, 8, (1, 1), lk_kernel=7, deployed_kernel=3)
+    average = AveragedModel(model, use_buffers=use_buffers)
+    model.anneal(0.0)
+    average.update_parameters(model)
+    if use_buffers:
+        average.update_parameters(model)
+    image = torch.rand(1, 3, 9, 9)
+    fused = arch.fuse(average.module)
+    assert fused.config.lk_kernel == 3  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.inference_mode():
+        assert torch.allclose(fused(image), average.eval()(image), atol=1e-5)
 
 
 def test_drop_path_acts_in_training_only() -> None:

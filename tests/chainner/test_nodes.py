@@ -225,6 +225,29 @@ def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, t
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_models_that_run_in_fp16_are_exported_and_fused_with_the_weights_of_their_file(tmp_path: Path) -> None:
+    expected = {k: v for k, v in arch.fuse(arch.load(TINY)).state_dict().items() if v.is_floating_point()}
+    model = call("load_model", "file", TINY)[0]
+    model.half()  # as Load Model and Upscale Image do where FP16 is on
+    assert _models.fitting_pixels(model, _limited(1)) > 0
+    fused = call("fuse_model", model)
+    assert all(torch.equal(fused.model.state_dict()[k], v) for k, v in expected.items())
+    engine, _ = call("export_to_onnx", model, "fp32", None, tmp_path)
+    tensors = {
+        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_model_from_string(engine.bytes).graph.initializer
+    }
+    for key in ("conv_first.weight", "blocks.3.weight", "conv_last.bias"):
+        np.testing.assert_array_equal(tensors[key], expected[key].numpy())
+    built_in = ModelLoader(torch.device("cpu")).load_from_file(TINY)
+    assert isinstance(built_in, ImageModelDescriptor)
+    built_in.half()  # as chaiNNer's own Load Model does: nothing keeps the file's weights
+    for node, values in (("fuse_model", ()), ("export_to_onnx", ("fp32", None, tmp_path / "other"))):
+        with pytest.raises(ValueError, match="FP16 off"):
+            call(node, built_in, *values)
+    assert _models.fitting_pixels(built_in, _limited(1)) > 0
+    assert not (tmp_path / "other").exists()
+
+
 def test_export_keeps_learnt_ranges_or_says_that_they_are_lost(tmp_path: Path) -> None:
     trained, name = call("load_model", "file", QAT)
     assert name == QAT.stem

@@ -56,6 +56,19 @@ def public() -> arch.AetherNet:
 
 
 @pytest.fixture(scope="session")
+def later() -> nn.Module:
+    """A shallow net of the later layout, with spatial attention, whose fused features have a range of several units."""
+    torch.manual_seed(0)
+    model = arch.AetherNetLaterConfig(16, (1, 1, 1), 24, 5, 3, spatial_attention=True).build()
+    _wake(model)
+    with torch.no_grad():
+        for conv in model.fusion_convs:
+            assert isinstance(conv, nn.Conv2d)
+            conv.weight.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="session")
 def images() -> list[Tensor]:
     """Three LR images (1, 3, 48, 48) in [0, 1]."""
     return [lr[:, :, :48, :48].contiguous() for lr, _ in pictures.evaluation(2, 3)[:3]]

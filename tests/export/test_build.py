@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from torch import Tensor
 
 import arch
 import presets
-from export import build, fuse, onnx, runtimes, verify
+from arch.checkpoint import weights_sha256
+from export import build, fuse, onnx, pictures, pipeline, runtimes, verify
+from export.errors import ExportError
 from export.quantize import calibrate, quant_convs, quantize
 
 
@@ -98,6 +102,25 @@ def test_calibration_on_a_folder(checkpoint: Path, tmp_path: Path) -> None:
         json.loads((out / "report.json").read_text())["models"][0]["files"]["aether_tiny_2x_fp32_int8.onnx"]["opset"]
         == 21
     )
+
+
+def test_hidden_files_of_a_folder_are_no_images(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7 of macOS")
+    assert len(pictures.read_folder(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_without_pictures_are_refused_in_a_sentence(
+    channels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.pth"
+    arch.write_checkpoint(arch.aether_tiny(2, in_chans=channels, embed_dim=8, depth=3).state_dict(), path)
+    assert build.main(["--model", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert onnx.main([str(path), str(tmp_path / "net.onnx")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(f"{channels} channels" in line for line in lines)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -208,14 +231,114 @@ def test_ranges_of_another_network_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_check_leaves_no_file(
+def test_a_failed_check_leaves_no_file_and_stops_no_other(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(verify, "INT8_PSNR", 200.0)
     out = tmp_path / "out"
-    assert build.main(["--model", str(checkpoint), "--out", str(out)]) == 1
+    assert build.main(["--int8", "--model", str(checkpoint), "--out", str(out)]) == 1
     assert "at least 200 is needed" in capsys.readouterr().err
     assert list(out.iterdir()) == []
+    assert build.main(["--model", str(checkpoint), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "tiny_2x_int8" in error and "at least 200 is needed" in error and error.count("\n") == 1
+    assert {p.name for p in out.glob("*.onnx")} == {"aether_tiny_2x_fp16.onnx", "aether_tiny_2x_fp32.onnx"}
+    (report,) = json.loads((out / "report.json").read_text())["models"]
+    assert list(report["failed"]) == ["int8"]
+    with pytest.raises(ExportError, match="at least 200 is needed"):
+        build.build(checkpoint, tmp_path / "strict")
+    assert list((tmp_path / "strict").iterdir()) == []
+
+
+def test_the_report_keeps_what_the_folder_keeps(checkpoint: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.safetensors"
+    arch.write_checkpoint(arch.aether_tiny(2, embed_dim=8, depth=3, border=1).state_dict(), other)
+    arguments = ["--out", str(out), "--model"]
+
+    def models() -> dict[str, set[str]]:
+        found = json.loads((out / "report.json").read_text())["models"]
+        assert all(m["versions"]["torch"] for m in found)
+        return {m["name"]: {f["kind"] for f in m["files"].values()} for m in found}
+
+    weights = {"fused", "notfused"}
+    assert build.main(["--fp32", *arguments, str(checkpoint)]) == 0
+    assert build.main(["--fp16", *arguments, str(checkpoint)]) == 0
+    assert models() == {"tiny_2x": {"fp32", "fp16"} | weights}
+    three = tmp_path / "three.safetensors"
+    arch.write_checkpoint(arch.aether_tiny(3, embed_dim=8, depth=3).state_dict(), three)
+    assert build.main(["--fp32", *arguments, str(three)]) == 0
+    assert models() == {"tiny_2x": {"fp32", "fp16"} | weights, "tiny_3x": {"fp32"} | weights}
+    (out / "aether_tiny_2x_fp32.onnx").unlink()
+    assert build.main(["--fp32", *arguments, str(three)]) == 0
+    assert models() == {"tiny_2x": {"fp16"} | weights, "tiny_3x": {"fp32"} | weights}
+    assert build.main(["--fp32", "--overwrite", *arguments, str(other)]) == 0
+    assert models()["tiny_2x"] == {"fp32"} | weights  # the fp16 file is another network's
+
+
+def test_a_report_of_others_is_not_replaced(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in ("mine", "[]", '{"models": 3}'):
+        (tmp_path / "report.json").write_text(content)
+        assert build.main(["--fp32", "--out", str(tmp_path), "--model", str(checkpoint)]) == 1
+        assert "no report of export.build" in capsys.readouterr().err
+        assert (tmp_path / "report.json").read_text() == content
+        assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_trained_checkpoint_belongs_to_the_network_that_it_began_with(
+    checkpoint: Path, tiny: arch.AetherTiny, images: list[Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = copy.deepcopy(tiny)
+    with torch.no_grad():
+        other.conv_last.conv.bias.add_(0.1)  # pyright: ignore
+    arch.write_checkpoint(other.state_dict(), tmp_path / "other.pth")
+    arch.write_checkpoint(tiny.state_dict(), tmp_path / "same.pth")
+    model = quantize(arch.fuse(tiny))
+    calibrate(model, images)
+    origin = weights_sha256(arch.read_checkpoint(checkpoint))
+    qat = str(tmp_path / "qat.pth")
+    arch.write_checkpoint(model.state_dict(), qat, origin=origin)
+    arguments = ["--int8", "--qat", qat, "--out", str(tmp_path / "out")]
+    assert build.main(arguments) == 1
+    assert "--model" in capsys.readouterr().err
+    assert build.main([*arguments, "--model", str(tmp_path / "other.pth")]) == 1
+    error = capsys.readouterr().err
+    assert "qat.pth" in error and "other.pth" in error and origin[:12] in error
+    assert not (tmp_path / "out").exists()
+    assert build.main([*arguments, "--model", str(tmp_path / "same.pth")]) == 0
+    (report,) = json.loads((tmp_path / "out" / "report.json").read_text())["models"]
+    assert report["qat_origin"] == origin
+    assert report["qat_sha256"] == hashlib.sha256(Path(qat).read_bytes()).hexdigest()
+
+
+def test_trained_checkpoints_of_presets_belong_to_their_presets() -> None:
+    paths = {n: {k: presets.DIR / n / f["file"] for k, f in presets.load(n)["files"].items()} for n in presets.names()}
+    mine, others = paths["small_2x"], paths["small_2x_video"]
+    network = pipeline.read(mine["notfused"])
+    assert build.check_origin(mine["notfused"], network, mine["qat"]) == weights_sha256(network.state)
+    with pytest.raises(ExportError, match="other weights"):
+        build.check_origin(mine["notfused"], network, others["qat"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_of_torch_ao_are_calibrated_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantization: Any = pytest.importorskip("torch.ao.quantization", reason="this torch has no torch.ao.quantization")
+    net = arch.AetherNet(3, 8, (1,), lk_kernel=5, norm="batch", gate="relu", image_residual=True, tail="direct")
+    net.qconfig = quantization.get_default_qat_qconfig("fbgemm")  # pyright: ignore[reportArgumentType]
+    prepared = quantization.prepare_qat(net.train())
+    path, out = tmp_path / "qat.pth", tmp_path / "out"
+    torch.save({"params": prepared.state_dict()}, path)
+    assert build.main(["--int8", "--model", str(path), "--out", str(out)]) == 0
+    (report,) = json.loads((out / "report.json").read_text())["models"]
+    (int8,) = (f for f in report["files"].values() if f["kind"] == "int8")
+    assert int8["ranges"].startswith("calibrated") and "torch.ao" in int8["ranges"]
+    capsys.readouterr()
+    assert onnx.main([str(path), str(tmp_path / "net.onnx")]) == 0
+    told = capsys.readouterr().out
+    assert "fp32" in told and "torch.ao" in told
 
 
 def test_an_old_file_survives_a_failed_check(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

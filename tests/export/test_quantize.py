@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
 from export.quantize import (
     QuantConv2d,
     Quantizer,
     calibrate,
+    cover_weights,
     float_layers,
     freeze_ranges,
     learn_ranges,
@@ -115,6 +117,51 @@ def test_weight_ranges_follow_the_weights_in_training_only(tiny: arch.AetherTiny
     assert torch.equal(conv.weight_quantizer._amax, old)
     model.train()(images[0])
     assert torch.allclose(conv.weight_quantizer._amax, 2 * old)
+
+
+def clipped(state: dict[str, Tensor], slack: float = 0.0) -> int:
+    """How many channels hold a weight outside of their range."""
+    names = [k.removesuffix(".weight_quantizer._amax") for k in state if k.endswith(".weight_quantizer._amax")]
+    assert names
+    return sum(
+        int(
+            (
+                state[f"{n}.weight"].abs().flatten(1).amax(1)
+                > state[f"{n}.weight_quantizer._amax"].flatten() * (1 + slack)
+            ).sum()
+        )
+        for n in names
+    )
+
+
+def test_averaged_weights_are_inside_of_their_ranges(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
+    """The largest weights of this network shrink while it trains, so that the last step's ranges are too narrow."""
+    model = quantize(arch.fuse(tiny))
+    calibrate(model, images)
+    learn_ranges(model)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    frozen = 15
+    for step in range(20):
+        if step == frozen:
+            freeze_ranges(model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(".weight"):
+                    parameter.mul_(0.93 if step < frozen else 1.02)
+        model.train()(images[0])
+        average.update_parameters(model)
+        if step == frozen - 1:
+            assert clipped(dict(average.module.state_dict()), 1e-6) == 0
+    state = {k: v.clone() for k, v in average.module.state_dict().items()}
+    held = {k: v.clone() for k, v in state.items()}
+    cover_weights(state)
+    assert clipped(state) == 0
+    assert all(bool((state[k] >= v).all()) for k, v in held.items() if k.endswith("weight_quantizer._amax"))
+    assert all(torch.equal(state[k], v) for k, v in held.items() if not k.endswith("weight_quantizer._amax"))
+    state["conv_last.weight_quantizer._amax"][2] *= 0.5
+    assert clipped(state) == 1
+    cover_weights(state)
+    assert clipped(state) == 0
 
 
 def test_what_cannot_be_quantised_is_refused(tiny: arch.AetherTiny, images: list[Tensor]) -> None:

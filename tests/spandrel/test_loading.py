@@ -30,6 +30,11 @@ CONTAINERS: dict[str, Callable[[State], State]] = {
     "model": lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}},
     "model_state_dict": lambda s: {"model_state_dict": s, "step": 10},
     "net_g": lambda s: {"net_g": s, "iter": 10},
+    "net": lambda s: {"net": s, "iter": 10},
+    "single": lambda s: {"any_name": s},
+    "ema": lambda s: {"ema": {f"module.{k}": v for k, v in s.items()}},
+    "lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()} | {"loss.weight": torch.zeros(1)}},
+    "averaged": lambda s: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
 }
 
 
@@ -91,6 +96,14 @@ def test_containers(container: str, suffix: str, tmp_path: Path) -> None:
     descriptor = ModelLoader().load_from_file(path)
     assert descriptor.architecture.id == "AetherNet"
     assert same(descriptor.model, model)
+    assert same(descriptor.model, arch.load(path))
+
+
+def test_two_networks_are_refused_with_their_names() -> None:
+    state = dict(arch.AetherNet(3, 8, (1,)).state_dict())
+    other = {f"copy.{k}": v + 1 for k, v in state.items()}
+    with pytest.raises(arch.CheckpointError, match="two networks"):
+        ModelLoader().load_from_state_dict(state | other)
 
 
 def test_files(model: nn.Module, tmp_path: Path) -> None:

@@ -1,0 +1,237 @@
+"""What trainers wrap a network in: it is found wherever it lies, averaged weights first, and never guessed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import arch
+from arch.wrappers import unwrap
+
+State = dict[str, Any]
+
+
+def net() -> arch.AetherNet:
+    return arch.AetherNet(3, 8, (1,), lk_kernel=5)
+
+
+@pytest.fixture
+def good() -> State:
+    return dict(net().state_dict())
+
+
+@pytest.fixture
+def raw(good: State) -> State:
+    return {k: torch.zeros_like(v) for k, v in good.items()}
+
+
+def same(a: dict[str, Tensor], b: State) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def under(prefix: str, state: State) -> State:
+    return {prefix + k: v for k, v in state.items()}
+
+
+AVERAGED = ["params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "net_g_ema", "ema", "netGEma", "EMA", "swa"]
+
+
+@pytest.mark.parametrize("averaged", AVERAGED)
+@pytest.mark.parametrize("other", ["params", "net_g", "state_dict", "model", "generator"])
+@pytest.mark.parametrize("first", [True, False])
+def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: str, other: str, first: bool) -> None:
+    both = {averaged: good, other: raw} if first else {other: raw, averaged: good}
+    assert same(unwrap(both), good)
+    assert same(unwrap({"state": both, "epoch": 3}), good)
+    flat = under(f"{averaged}.", good) | under(f"{other}.", raw)
+    assert same(unwrap(flat), good)
+    assert same(unwrap({"state_dict": flat}), good)
+    assert same(unwrap(raw | under(f"{averaged}.", good)), good)
+    assert same(unwrap({"state_dict": raw, averaged: under("module.", good)}), good)
+
+
+def test_moments_of_an_optimiser_are_no_weights(good: State, raw: State) -> None:
+    named = {"model": good, "optimizer": {"exp_avg": raw, "state": {0: {"exp_avg": torch.zeros(3)}}}}
+    assert same(unwrap(named), good)
+    assert same(unwrap({"exp": good, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}}), good)
+
+
+@pytest.mark.parametrize("name", ["ema", "generator", "G", "weights", "net", "student"])
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "module.", "generator.", "net_g.module.", "model._orig_mod.", "a.b.c."]
+)
+def test_any_one_container_and_prefix(good: State, name: str, prefix: str) -> None:
+    inner = under(prefix, good)
+    assert same(unwrap({name: inner}), good)
+    assert same(unwrap({name: {"state_dict": inner}, "step": torch.tensor(3)}), good)
+    # what a trainer keeps beside the network
+    beside = {"loss.vgg.features.0.weight": torch.zeros(3), "discriminator.conv0.weight": torch.zeros(3)}
+    assert same(unwrap({name: inner | (beside if prefix else {})}), good)
+
+
+def test_wrappers_of_torch_inside_of_keys(good: State) -> None:
+    inside = {k.replace("layers.0.0.", "layers.0._orig_mod.0._checkpoint_wrapped_module."): v for k, v in good.items()}
+    assert inside.keys() != good.keys()
+    assert same(unwrap(under("_fsdp_wrapped_module._orig_mod.", inside)), good)
+    # the compiled network beside itself, as Lightning saves it
+    assert same(unwrap(under("net.", good) | under("compiled._orig_mod.", good)), good)
+
+
+def test_an_averaged_model_of_torch() -> None:
+    model = net()
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    expected = {k: v.clone() for k, v in averaged.module.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    state = dict(averaged.state_dict())
+    assert "n_averaged" in state
+    assert same(unwrap(state), expected)
+    assert same(unwrap({"model": model.state_dict(), "second": state}), expected)
+    assert same(unwrap({"model": model.state_dict()} | {"second": under("module.", state)}), expected)
+
+
+def test_the_checkpoint_of_ema_pytorch() -> None:
+    ema_pytorch = pytest.importorskip("ema_pytorch", reason="ema-pytorch is not installed")
+    model = net()
+    ema = ema_pytorch.EMA(model, beta=0.9, update_after_step=0, update_every=1)
+    with torch.no_grad():
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.add_(1)
+            ema.update()
+    expected = dict(ema.ema_model.state_dict())
+    assert not torch.equal(expected["conv_first.weight"], model.state_dict()["conv_first.weight"])
+    assert same(unwrap(ema.state_dict()), expected)
+    assert same(unwrap({"model": model.state_dict(), "ema": ema.state_dict()}), expected)
+
+
+def test_averaged_weights_whose_names_lost_their_dots(good: State, raw: State) -> None:
+    """LitEma of latent diffusion."""
+    litema = {f"model_ema.{k.replace('.', '')}": v for k, v in good.items()} | {"model_ema.decay": torch.tensor(0.99)}
+    assert same(unwrap(under("model.", raw) | litema), good)
+
+
+def test_lightnings_averaging(good: State, raw: State) -> None:
+    """lightning.pytorch.callbacks.WeightAveraging: the averaged weights take the usual place."""
+    saved = {
+        "state_dict": under("model.", good) | {"loss.weight": torch.zeros(1)},
+        "current_model_state": under("model.", raw),
+        "averaging_state": {"n_averaged": torch.tensor(7)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
+    }
+    assert same(unwrap(saved), good)
+
+
+@pytest.mark.parametrize(
+    ("names", "wrap"),
+    [
+        (("generator_a", "generator_b"), lambda a, b: {"generator_a": a, "generator_b": b}),
+        (("params", "net_g"), lambda a, b: {"params": a, "net_g": b}),
+        (("ema_0.999", "ema_0.9999"), lambda a, b: {"ema_0.999": a, "params": a, "ema_0.9999": b}),
+        (("model.student", "model.teacher"), lambda a, b: {"model": under("student.", a) | under("teacher.", b)}),
+        (("the top level", "copy"), lambda a, b: a | under("copy.", b)),
+    ],
+)
+def test_two_networks_that_cannot_be_ranked_are_named(
+    good: State, raw: State, names: tuple[str, str], wrap: Callable[[State, State], State], tmp_path: Path
+) -> None:
+    torch.save(wrap(good, raw), tmp_path / "two.pth")
+    with pytest.raises(arch.CheckpointError, match="two networks") as caught:
+        arch.load(tmp_path / "two.pth")
+    assert all(name in str(caught.value) for name in (*names, "two.pth"))
+    assert same(unwrap(wrap(good, copy.deepcopy(good))), good)
+
+
+def test_averaged_weights_without_names_are_not_passed_over(good: State) -> None:
+    saved = {"model": good, "ema": {"decay": 0.99, "shadow_params": [torch.zeros(2)], "num_updates": 3}}
+    with pytest.raises(arch.CheckpointError, match=r"ema\.shadow_params"):
+        unwrap(saved)
+
+
+def test_text_and_numbers_beside_tensors_are_passed_over(good: State, tmp_path: Path) -> None:
+    torch.save({"version": "1.0", "step": 3, "lr": 1e-4, "note": None, **good}, tmp_path / "net.pth")
+    assert same(arch.read_checkpoint(tmp_path / "net.pth"), good)
+    torch.save({"params": {"a.weight": torch.ones(1), "b": "text"}}, tmp_path / "other.pth")
+    assert same(arch.read_checkpoint(tmp_path / "other.pth"), {"a.weight": torch.ones(1)})
+
+
+def test_a_dict_that_holds_itself(good: State) -> None:
+    loop: State = {"params": good, "a": {}}
+    loop["self"] = loop["a"]["self"] = loop["a"]["again"] = loop
+    assert same(unwrap(loop), good)
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.to_sparse, lambda t: t.to("meta")])
+def test_tensors_without_dense_numbers_are_named(good: State, form: Callable[[Tensor], Tensor]) -> None:
+    for call in (unwrap, arch.inspect):
+        with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight"):
+            call(good | {"conv_last.weight": form(good["conv_last.weight"])})
+
+
+def modelopt_state(bits: object, *, disabled: bool = False, **more: object) -> State:
+    """What modelopt.torch.opt.save puts beside the weights (0.47)."""
+    off = {"_num_bits": 4, "_disabled": True, "_axis": None}
+    quantizers = {
+        "conv_first.input_quantizer": {"_num_bits": 8, "_disabled": False},
+        "conv_last.weight_quantizer": {"_num_bits": bits, "_disabled": disabled, **more},
+        "conv_last.output_quantizer": off,
+    }
+    mode = ("quantize", {"config": {"quant_cfg": {}}, "metadata": {"quantizer_state": quantizers}})
+    return {"modelopt_state_dict": [mode], "modelopt_version": "0.47.0"}
+
+
+@pytest.mark.parametrize(
+    ("bits", "more"),
+    [(4, {}), ((4, 3), {}), ((2, 1), {}), (16, {}), (8, {"_unsigned": True}), (8, {"_block_sizes": {-1: 32}})],
+)
+def test_other_formats_of_modelopt_are_refused(good: State, bits: object, more: State, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"modelopt_state": modelopt_state(bits, **more), "model_state_dict": good}, path)
+    with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight_quantizer.*num_bits") as caught:
+        arch.read_checkpoint(path)
+    assert str(bits) in str(caught.value)
+    for fine in (modelopt_state(8), modelopt_state(bits, disabled=True, **more)):
+        torch.save({"modelopt_state": fine, "model_state_dict": good}, path)
+        assert same(arch.read_checkpoint(path), good)
+
+
+FORMS: dict[str, Callable[[], nn.Module]] = {
+    "public": net,
+    "later": lambda: arch.AetherNetLaterConfig(16, (1, 1), 24, 5, 3, channel_attention=True).build(),
+    "tiny": lambda: arch.aether_tiny(2, embed_dim=8, depth=3),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("observer", ["observers", "fake quantisers"])
+def test_checkpoints_of_torch_ao(form: str, observer: str, tmp_path: Path) -> None:
+    quantization = pytest.importorskip("torch.ao.quantization", reason="this torch has no torch.ao.quantization")
+    q: Any = quantization
+    model = FORMS[form]()
+    plain = dict(model.state_dict())
+    if observer == "observers":
+        model.qconfig = q.QConfig(q.default_histogram_observer, q.default_per_channel_weight_observer)
+    else:
+        model.qconfig = q.get_default_qat_qconfig("fbgemm")
+    prepared = q.prepare_qat(model.train())
+    state = dict(prepared.state_dict()) | {"quant.activation_post_process.min_val": torch.tensor(float("inf"))}
+    assert any("weight_fake_quant" in k for k in state)
+    assert any("activation_post_process" in k for k in state)
+    torch.save({"model": state}, tmp_path / "qat.pth")
+    assert same(dict(arch.load(tmp_path / "qat.pth").state_dict()), plain)
+    weights, ranges = arch.split_ranges(arch.read_checkpoint(tmp_path / "qat.pth"))
+    assert same(weights, plain)
+    assert len(ranges) == len(state) - len(plain)
+    if observer == "fake quantisers":
+        torch.save(q.convert(prepared.eval()).state_dict(), tmp_path / "converted.pth")
+        with pytest.raises(arch.CheckpointError, match=r"torch\.ao has converted.*before convert"):
+            arch.load(tmp_path / "converted.pth")
