@@ -109,8 +109,8 @@ class ReparamLargeKernelConv(nn.Module):
     def cropped(self) -> bool:
         """Whether the window's outer factor is 0: by the buffer itself, whoever wrote it.
 
-        To ask a GPU would stop it in every block, so there it is asked only where the buffer's version says that it was
-        written to; a graph under torch.compile takes what was found last.
+        To ask a GPU would stop it in every block, so there it is asked only where the buffer's version says that it
+        was written to; a graph under torch.compile takes what was found last.
         """
         window = self.window
         if window.is_meta or torch.compiler.is_compiling():

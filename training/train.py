@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import arch
+from arch.checkpoint import weights_sha256
 from export import quantize
 from export.equalise import equalise
 from export.metrics import BT601, psnr_y
@@ -252,7 +253,7 @@ def train(args: argparse.Namespace) -> None:
         seconds = (time.monotonic() - clock) / max(step - logged, 1)
         loss = float(total) / (step - logged) if step > logged else math.nan
         if last_logged(curve) != step:
-            log(curve, step, loss, validate(model, ema, pairs, device), seconds)
+            log(curve, step, loss, validate(model, released(ema), pairs, device), seconds)
         total.zero_()
         clock, logged, mode = time.monotonic(), step, None
 
@@ -287,8 +288,17 @@ def train(args: argparse.Namespace) -> None:
         raise TrainingError(f"--fit-minutes {args.fit_minutes:g} were over before the first step; nothing was written.")
     if step != logged or step == 0 or args.fit_minutes is not None:
         save()
-    arch.write_checkpoint(ema, result)
+    # what a quantised network began with is compared when engines are made of both
+    first = weights_sha256(arch.read_checkpoint(start)) if qat and start else None
+    arch.write_checkpoint(released(ema), result, origin=first)
     print(f"{result}: step {step} of {config[args.stage]['steps']}", flush=True)
+
+
+def released(ema: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The averaged weights as they are validated and written: inside their ranges, if they are fake-quantised."""
+    copies = {key: value.clone() for key, value in ema.items()}
+    quantize.cover_weights(copies)
+    return copies
 
 
 def target(stage: Stage, hr: Tensor, answer: Tensor) -> Tensor:
