@@ -13,18 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import presets
-from export.metrics import imresize, modcrop, psnr_y, ssim_y, to_uint8
+from export.quality import Network, measure
 from export.verify import write
-
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def network(model: str) -> tuple[Network, int]:
@@ -47,25 +43,6 @@ def network(model: str) -> tuple[Network, int]:
 
     engine = engines.resolve(model)
     return runtimes.load(engine.model, "ov"), engine.scale
-
-
-def measure(run: Network | None, scale: int, folder: Path) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM over a folder; `run` None is bicubic."""
-    psnr, ssim = [], []
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".bmp", ".webp"))
-    if not files:
-        raise SystemExit(f"{folder}: no images.")
-    for file in files:
-        hr = modcrop(np.asarray(Image.open(file).convert("RGB")), scale)
-        lr = imresize(hr, 1 / scale)
-        if run is None:
-            sr = imresize(lr, scale)
-        else:
-            x = np.ascontiguousarray(np.asarray(lr, np.float32).transpose(2, 0, 1)[None] / np.float32(255))
-            sr = to_uint8(run(x)[0].transpose(1, 2, 0).clip(0, 1) * 255.0)
-        psnr.append(psnr_y(sr, hr, scale))
-        ssim.append(ssim_y(sr, hr, scale))
-    return {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim)), "images": len(files)}
 
 
 def main() -> int:

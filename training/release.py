@@ -1,7 +1,9 @@
 """Turn a finished run into a preset: python -m training.release runs/tiny_2x --name tiny_2x --status interim
 
 Builds and verifies every file with export.build, copies the quantisation-aware checkpoint beside them, and
-writes preset.json: what the engines are, how they were trained, what was measured.
+writes preset.json: what the engines are, how they were trained, what was measured. With --images (folders of HR images,
+Set5 and so on) every engine is measured, and one that is worse on any of them than the preset's present one by more
+than 0.02 dB is refused. Nothing of the preset is touched before.
 """
 
 from __future__ import annotations
@@ -11,19 +13,24 @@ import csv
 import datetime
 import hashlib
 import json
+import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import arch
 import presets
+from export import runtimes
 from export.build import build, table
 from export.errors import ExportError
+from export.quality import measure
 from export.verify import Precision, write
 from training.resume import TrainingError, find_state, read_facts
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+WORSE = 0.02  # dB by which a release may be below the present one
 
 
 def main() -> int:
@@ -34,6 +41,8 @@ def main() -> int:
     parser.add_argument("--status", choices=("interim", "release"), required=True)
     parser.add_argument("--data", required=True, help="the training data in words, with its licences")
     parser.add_argument("--hardware", default=platform.processor() or platform.machine())
+    parser.add_argument("--images", type=Path, action="append", default=[], help="folder of HR images to measure on")
+    parser.add_argument("--allow-worse", action="store_true", help="release also what is worse than the present one")
     args = parser.parse_args()
     try:
         report = release(args)
@@ -47,16 +56,33 @@ def main() -> int:
 def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
+    present = presets.load(args.name)["measured"] if args.name in presets.names() else {}
+    refuse_unmeasured(present, args)
     training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
     notfused, qat = args.run / "notfused.pth", args.run / "qat.pth"
     if notfused.exists() and training["qat"]["origin"] != hashlib.sha256(notfused.read_bytes()).hexdigest():
         raise ExportError(f"{args.run}: the qat stage did not begin with this notfused.pth; run it anew.")
-    options: dict[str, Any] = {"qat": qat, "name": args.name, "precisions": PRECISIONS, "overwrite": True}
-    report = build(notfused, out, **options)
-    stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
-    arch.write_checkpoint(arch.read_checkpoint(qat), out / f"{stem}_qat.safetensors")
-    files = {fact["kind"]: entry(out / file) for file, fact in report["files"].items()}
-    files["qat"] = entry(out / f"{stem}_qat.safetensors")
+    staged = out.with_name(f".{args.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        options: dict[str, Any] = {"qat": qat, "name": args.name, "precisions": PRECISIONS}
+        report = build(notfused, staged, **options)
+        stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
+        arch.write_checkpoint(arch.read_checkpoint(qat), staged / f"{stem}_qat.safetensors")
+        files = {fact["kind"]: entry(staged / file) for file, fact in report["files"].items()}
+        files["qat"] = entry(staged / f"{stem}_qat.safetensors")
+        measured = still_true(args.name, files)
+        for precision in PRECISIONS if args.images else ():
+            run = runtimes.load((staged / files[precision]["file"]).read_bytes(), "ov")
+            figures = {folder.name: measure(run, report["scale"], folder) for folder in args.images}
+            measured[precision] = measured.get(precision, {}) | figures
+        if not args.allow_worse:
+            refuse_worse(present, measured)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(staged.iterdir()):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
     training["qat"]["origin"] = files["notfused"]["sha256"]  # the same weights, as they are released
     preset = {
         "name": args.name,
@@ -73,10 +99,35 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "data": args.data,
         },
-        "measured": still_true(args.name, files),  # the rest is filled by benchmarks.quality --presets
+        "measured": measured,  # more by benchmarks.quality --presets
     }
     write(json.dumps(preset, indent=1).encode() + b"\n", out / "preset.json")
     return report
+
+
+def refuse_unmeasured(present: dict[str, Any], args: argparse.Namespace) -> None:
+    """Raise ExportError where the preset was measured on images on which the release would not be."""
+    missing = {folder for figures in present.values() for folder in figures} - {f.name for f in args.images}
+    if missing and not args.allow_worse:
+        names = ", ".join(sorted(missing))
+        raise ExportError(
+            f"{args.name} was measured on {names}: give these folders with --images, or --allow-worse to release "
+            "without comparing."
+        )
+
+
+def refuse_worse(present: dict[str, Any], measured: dict[str, Any]) -> None:
+    """Raise ExportError, with the figures, where an engine is worse than the present one by more than WORSE dB."""
+    worse = [
+        f"{precision} {folder} {figures['psnr']:.3f} -> {measured[precision][folder]['psnr']:.3f} dB"
+        for precision, folders in present.items()
+        for folder, figures in folders.items()
+        if measured[precision][folder]["psnr"] < figures["psnr"] - WORSE
+    ]
+    if worse:
+        raise ExportError(
+            f"Worse than the present release: {', '.join(worse)}. --allow-worse releases it all the same."
+        )
 
 
 def still_true(name: str, files: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import arch
 import presets
@@ -44,9 +46,44 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "presets"
 
 
-def release_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("sys.argv", ["release", str(run), "--name", "mine", "--status", "interim", "--data", "mine"])
+def release_run(run: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    words = ["release", str(run), "--name", "mine", "--status", "interim", "--data", "mine", *options]
+    monkeypatch.setattr("sys.argv", words)
     return release.main()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of one small benchmark picture."""
+    folder = tmp_path / "Set1"
+    folder.mkdir()
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(folder / "1.png")
+    return folder
+
+
+def test_a_release_that_is_worse_is_refused(
+    run: Path, folder: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = ("--images", str(pictures))
+    assert release_run(run, monkeypatch, *measured) == 0
+    path = folder / "mine" / "preset.json"
+    preset = json.loads(path.read_text())
+    assert set(preset["measured"]) == {"fp32", "fp16", "int8"}
+    assert 20 < preset["measured"]["int8"]["Set1"]["psnr"] < 60
+    assert release_run(run, monkeypatch, *measured) == 0  # as good as itself
+    preset["measured"]["int8"]["Set1"]["psnr"] += 0.03
+    path.write_text(json.dumps(preset))
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    capsys.readouterr()
+    assert release_run(run, monkeypatch, *measured) == 1
+    assert "int8 Set1" in (said := capsys.readouterr().err)
+    assert "fp32 Set1" not in said
+    assert release_run(run, monkeypatch) == 1  # nothing to compare by
+    assert "Set1" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
+    assert [p.name for p in folder.iterdir()] == ["mine"]  # nothing half made is left
+    assert release_run(run, monkeypatch, *measured, "--allow-worse") == 0
 
 
 def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +108,11 @@ def test_what_was_measured_stays_with_files_that_did_not_change(
     assert release_run(run, monkeypatch) == 0
     path = folder / "mine" / "preset.json"
     preset = json.loads(path.read_text())
-    preset["measured"] = {"fp32": {"Set5": 1.0}, "int8": {"Set5": 2.0}}
+    preset["measured"] = {"fp32": {"Set5": {"psnr": 1.0}}, "int8": {"Set5": {"psnr": 2.0}}}
     preset["files"]["int8"]["sha256"] = "that of another file"
     path.write_text(json.dumps(preset))
-    assert release_run(run, monkeypatch) == 0
-    assert presets.load("mine")["measured"] == {"fp32": {"Set5": 1.0}}
+    assert release_run(run, monkeypatch, "--allow-worse") == 0
+    assert presets.load("mine")["measured"] == {"fp32": {"Set5": {"psnr": 1.0}}}
 
 
 def test_ranges_of_another_network_are_refused(
