@@ -113,9 +113,10 @@ def planar(frame: av.VideoFrame) -> tuple[av.VideoFrame, Layout]:
         return frame, layout
     tags = Tags.of(frame)
     UNTAGGED.put(frame)
-    frame = frame.reformat(format=layout.pix_fmt)
+    unpacked = frame.reformat(format=layout.pix_fmt)
     tags.put(frame)
-    return frame, layout
+    tags.put(unpacked)
+    return unpacked, layout
 
 
 def fraction(value: AVRational | Fraction | int) -> Fraction:

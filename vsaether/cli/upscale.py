@@ -90,6 +90,10 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
 
     Raises CliError, or vapoursynth.Error where the filter refuses.
     """
+    if str(job.source) == "-":
+        raise CliError("- is not a file; to read from standard input, give /dev/stdin")
+    if str(job.output) == "-":
+        raise CliError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise CliError(f"{job.source} does not exist")
     engine = vsaether.engines.resolve(job.engine)
@@ -112,8 +116,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     missing = 0
     if isinstance(source, VideoSource):
         missing = 0 if job.limit else source.missing
-        if source.undecodable:
-            notice(f"{source.undecodable} damaged packets of the input could not be decoded")
+        for text in [*source.notices, *source.damage.notices()]:
+            notice(text)
     size = source.info.width * engine.scale, source.info.height * engine.scale
     precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
     return Summary(engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output, missing)
@@ -127,6 +131,8 @@ def _source(job: Job) -> VideoSource | ImageSource:
             raise CliError(f"{job.source} holds no images ({', '.join(sorted(SUFFIXES))})")
         return ImageSource(paths[: job.limit], rate)
     if job.source.suffix.lower() in SUFFIXES:
+        if not job.source.is_file():
+            raise CliError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
         return ImageSource([job.source], rate)
     if job.rate:
         raise CliError("--fps is for images; a video keeps its timestamps")
