@@ -16,7 +16,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -239,10 +239,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _others(container: InputContainer, video: VideoStream) -> list[Stream]:
     """The streams besides the video, without that which MP4 keeps its chapters in: the chapters are read already."""
-    kept = [stream for stream in container.streams if stream is not video]
-    if not container.chapters():
-        return kept
-    return [stream for stream in kept if (stream.type, stream.name) != ("data", "bin_data")]
+    others = [stream for stream in container.streams if stream is not video]
+    return [stream for stream in others if stream.type != "data" or stream.discard != Discard.all]
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
