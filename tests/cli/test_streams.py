@@ -192,3 +192,25 @@ def test_text_is_converted_and_back(run: Run, tmp_path: Path, suffix: str, codec
     assert after.packets == before.packets
     assert len(after.packets[1]) == 2
     assert after.kinds == before.kinds
+
+
+def test_a_damaged_subtitle_ends_no_film(run: Run, tmp_path: Path) -> None:
+    """The others are converted, and a note tells how many are not."""
+    video = make_video(tmp_path / "video.mp4")
+    with av.open(str(video)) as file, av.open(str(tmp_path / "in.mp4"), "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0], opaque=True)
+        text = out.add_mux_stream("mov_text")
+        for number, content in enumerate((b"\0\3one", b"\0", b"\0\5three")):
+            line = av.Packet(content)
+            line.stream, line.time_base, line.pts, line.dts = text, Fraction(1, 10), number, number
+            line.duration = 1
+            out.mux(line)
+        for each in file.demux():
+            if each.size:
+                each.stream = stream
+                out.mux(each)
+    result = run(tmp_path / "in.mp4", tmp_path / "out.mkv", *FAST)
+    assert result.code == 0, result.err
+    assert "note: 1 damaged packets of stream 1 could not be converted" in result.err
+    with av.open(str(tmp_path / "out.mkv")) as after:
+        assert [bytes(p) for p in after.demux(after.streams.subtitles[0]) if p.size] == [b"one", b"three"]

@@ -103,6 +103,7 @@ class ImageWriter:
     def __init__(self, folder: PendingFolder, suffix: str | None, name: Callable[[str, int], str]) -> None:
         self.notices: list[str] = []
         self.frames = 0
+        self.size = None
         self._folder = folder
         self._suffix = suffix
         self._name = name

@@ -48,7 +48,8 @@ class VideoWriter:
         suffix = pending.target.suffix.lower()
         self.frames = 0
         self._encoder = encoder
-        self._size = info.width * scale, info.height * scale
+        self.size = info.width * scale, info.height * scale
+        """Of all frames, whatever comes."""
         self._layout = Layout.of(encoder.pix_fmt)
         self._tags = info.tags.converted(info.layout, self._layout)
         self._others = Interleaver()
@@ -79,7 +80,7 @@ class VideoWriter:
                 raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
 
     def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
-        """The layout and tags of what is encoded: a file has one colour, whatever a frame says of its own."""
+        """The layout and tags of what is encoded: a file has one colour and one size, whatever a frame has."""
         return self._layout, self._tags
 
     def copy(self, packet: av.Packet) -> None:
@@ -100,17 +101,6 @@ class VideoWriter:
 
     def write(self, frame: av.VideoFrame, name: str) -> None:
         """Encode a frame; its pts and time base are those of the result."""
-        if (frame.width, frame.height) != self._size:
-            size = "x".join(map(str, self._size))
-            raise CliError(
-                f"frame {name} would be {frame.width}x{frame.height}, but the video began with {size}; a video has one "
-                "size: split the input there"
-            )
-        if frame.interlaced_frame and not self._encoder.interlaced:
-            raise CliError(
-                f"frame {name} is interlaced, but the video began progressive and is encoded so; deinterlace it first, "
-                "or split the input there"
-            )
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
@@ -121,9 +111,11 @@ class VideoWriter:
         """Encode what is still in the encoder, and end the file. Raises CliError if frames got lost."""
         with self._writing():
             self._mux(self._video.encode(None))
-            for track in self._tracks.values():
+            for index, track in self._tracks.items():
                 for packet in track.flush():
                     self._others.put(packet)
+                if track.lost:
+                    self.notices.append(f"{track.lost} damaged packets of stream {index} could not be converted")
             self._out.mux(list(self._others.release(None)))
             self._out.close()
         if self._written != self.frames:
@@ -160,7 +152,7 @@ class VideoWriter:
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
         stream.time_base = info.time_base
-        context.width, context.height = self._size
+        context.width, context.height = self.size
         context.pix_fmt = encoder.pix_fmt
         self._tags.put_encoder(context)
         if info.sample_aspect_ratio:

@@ -161,7 +161,7 @@ class VideoSource:
         if aspect != first and not self.notices:
             self.notices.append(
                 f"the sample aspect ratio changes from {first.numerator}:{first.denominator} to {aspect.numerator}:"
-                f"{aspect.denominator} at frame {number:06d}; the output keeps the first"
+                f"{aspect.denominator} at about {number:06d}; the output keeps the first"
             )
 
     def _missing(self, number: int, last: int, usual: int, end: Fraction) -> int:

@@ -34,6 +34,9 @@ _TS_CODECS = frozenset(_TS_AUDIO + _TS_VIDEO + _TS_OTHER)
 class Track(Protocol):
     """A stream of the output, which is made of packets of one of the input."""
 
+    lost: int
+    """Packets of the input of which nothing could be made."""
+
     def take(self, packet: av.Packet) -> list[av.Packet]:
         """The packets of the output which are complete with one more of the input."""
         ...
@@ -61,6 +64,7 @@ class Copy:
         self._stream.time_base = stream.time_base
         self._stream.metadata.update(stream.metadata)
         self._stream.disposition = Disposition(stream.disposition)
+        self.lost = 0
         self._times = DecodingTimes()
         continuous = stream.type in ("video", "audio")
         self._step = int(continuous and not out.format.flags & Flags.ts_nonstrict.value)

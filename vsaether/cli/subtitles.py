@@ -2,6 +2,7 @@
 
 import av
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.stream import Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
@@ -16,6 +17,7 @@ class TextConversion:
         decoder = stream.codec_context
         assert isinstance(decoder, SubtitleCodecContext)
         decoder.open(strict=False)
+        self.lost = 0
         self._decoder = decoder
         self._stream = out.add_stream(codec)
         encoder = self._stream.codec_context
@@ -27,10 +29,17 @@ class TextConversion:
 
     def take(self, packet: av.Packet) -> list[av.Packet]:
         """The text of a packet; none if it only says that nothing is shown."""
-        if not packet.size or not (shown := self._decoder.decode2(packet)) or not len(shown):
+        if not packet.size:
             return []
-        shown.start_display_time = 0
-        text = self._encoder.encode_subtitle(shown)
+        try:
+            shown = self._decoder.decode2(packet)
+            if not shown or not len(shown):
+                return []
+            shown.start_display_time = 0
+            text = self._encoder.encode_subtitle(shown)
+        except FFmpegError:
+            self.lost += 1
+            return []
         text.stream = self._stream
         text.time_base = packet.time_base
         text.pts = packet.pts

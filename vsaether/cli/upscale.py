@@ -17,6 +17,7 @@ from tqdm import tqdm
 import vsaether
 
 from . import encoders
+from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .errors import CliError
 from .files import PendingFile, PendingFolder, check_target
@@ -102,16 +103,17 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         source = _source(job)
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
-        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2)
+        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2, writer.size)
         stack.callback(upscaler.close)
         early = list(writer.notices)
         for text in early:
             notice(text)
         began = time.perf_counter()
-        _loop(job, source, upscaler, writer)
+        changes = Changes(source.info)
+        _loop(job, source, upscaler, writer, changes if writer.size else None)
         pending.commit()
         seconds = time.perf_counter() - began
-    for text in writer.notices[len(early) :]:
+    for text in [*writer.notices[len(early) :], *(changes.notices if writer.size else ())]:
         notice(text)
     missing = 0
     if isinstance(source, VideoSource):
@@ -187,7 +189,13 @@ def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
     )
 
 
-def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+def _loop(
+    job: Job,
+    source: VideoSource | ImageSource,
+    upscaler: Upscaler,
+    writer: VideoWriter | ImageWriter,
+    changes: Changes | None,
+) -> None:
     known = source.info.frames
     total = min(known, job.limit) if known and job.limit else known or job.limit
     taken, end = 0, None
@@ -208,6 +216,8 @@ def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, write
                 if _seconds(frame) > end + _LATE:
                     break
                 continue
+            if changes:
+                changes.see(frame, name)
             put(upscaler.push(frame, name))
             taken += 1
             if taken == job.limit:
