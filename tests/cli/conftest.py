@@ -55,12 +55,13 @@ def make_video(
     attachment: bool = False,
     chapters: bool = False,
     metadata: dict[str, str] | None = None,
+    rate: Fraction | int = 25,
     picture: Callable[[int, int, int, str], av.VideoFrame] = frame,
 ) -> Path:
     """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
     pts = [40 * i for i in range(12)] if pts is None else pts
     with av.open(str(path), "w", container_options=container_options) as out:
-        video = out.add_stream(codec, rate=25, options=options or {}, time_base=Fraction(1, 1000))
+        video = out.add_stream(codec, rate=rate, options=options or {}, time_base=Fraction(1, 1000))
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         context = video.codec_context

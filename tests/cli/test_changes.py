@@ -92,3 +92,34 @@ def test_another_sample_aspect_is_told(run: Run, tmp_path: Path) -> None:
     assert result.err.count("aspect") == 1
     after = read(tmp_path / "out.mkv")
     assert (len(after.frames), after.aspect) == (60, Fraction(1))
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60)])
+def test_rounded_times_go_back_on_the_grid(run: Run, tmp_path: Path, rate: Fraction) -> None:
+    """Matroska has milliseconds; MP4 can tell the rate exactly, and so it does."""
+    times = [round(1000 * i / rate) for i in range(40)]
+    source = make_video(tmp_path / "in.mkv", pts=times, rate=rate, options={"bf": "2"})
+    for suffix in (".mp4", ".mov", ".mkv"):
+        result = run(source, tmp_path / f"out{suffix}", *FAST)
+        assert result.code == 0, result.err
+    after = read(tmp_path / "out.mp4")
+    assert after.times == [i / rate for i in range(40)]
+    assert set(after.durations) == {1 / rate}
+    assert read(tmp_path / "out.mov").times == after.times
+    assert read(tmp_path / "out.mkv").times == read(source).times == [Fraction(time, 1000) for time in times]
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        told = file.streams.video[0].average_rate
+        assert told is not None
+        assert Fraction(told.numerator, told.denominator) == rate
+
+
+def test_times_off_the_grid_are_kept(run: Run, tmp_path: Path) -> None:
+    """From the first frame on which lies elsewhere, all times are those of the input."""
+    rate = Fraction(24000, 1001)
+    times = [round(1000 * i / rate) for i in range(30)]
+    times += [times[-1] + 30 * i for i in range(1, 20)]
+    source = make_video(tmp_path / "in.mkv", pts=times, rate=rate)
+    assert run(source, tmp_path / "out.mp4", *FAST).code == 0
+    after = read(tmp_path / "out.mp4")
+    assert after.times[:30] == [i / rate for i in range(30)]
+    assert after.times[30:] == [Fraction(time, 1000) for time in times[30:]]

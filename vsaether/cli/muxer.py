@@ -53,6 +53,8 @@ class VideoWriter:
         self._layout = Layout.of(encoder.pix_fmt)
         self._tags = info.tags.converted(info.layout, self._layout)
         self._others = Interleaver()
+        # Matroska would round them again.
+        self._grid = info.grid if MUXERS[suffix] not in ("matroska", "webm") else None
         self._written = 0
         self._time = Fraction(0)
         self._start = source.start if source and MUXERS[suffix] != "mpegts" else Fraction(0)
@@ -101,6 +103,8 @@ class VideoWriter:
 
     def write(self, frame: av.VideoFrame, name: str) -> None:
         """Encode a frame; its pts and time base are those of the result."""
+        if self._grid:
+            self._grid.place(frame)
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
@@ -148,10 +152,11 @@ class VideoWriter:
 
     def _add_video(self, info: VideoInfo, template: VideoStream | None, timecode: str | None) -> VideoStream:
         encoder = self._encoder
-        stream = self._out.add_stream(encoder.codec, rate=info.rate, options=encoder.options, time_base=info.time_base)
+        time_base = self._grid.time_base if self._grid else info.time_base
+        stream = self._out.add_stream(encoder.codec, rate=info.rate, options=encoder.options, time_base=time_base)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
-        stream.time_base = info.time_base
+        stream.time_base = time_base
         context.width, context.height = self.size
         context.pix_fmt = encoder.pix_fmt
         self._tags.put_encoder(context)

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from .clock import Clock
 from .errors import CliError
 from .formats import Layout, Tags, complete, fraction, planar
+from .timing import Grid
 
 _PROBED = 16
 _PROBED_PIXELS = 1 << 28
@@ -49,6 +50,8 @@ class VideoInfo:
     display_matrix: bytes | None
     mastering: bytes | None
     light_level: bytes | None
+    grid: Grid | None = None
+    """Where the frames' times lie, if the container has rounded them."""
 
 
 @dataclass
@@ -201,7 +204,11 @@ class VideoSource:
         side_data = {}
         if context.name not in ("png", "apng"):
             side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
-        rate = _rate(stream)
+        by_dts = not _increasing([f.pts for f in frames]) and _increasing([f.dts for f in frames])
+        rates = (fraction(each or 0) for each in (stream.guessed_rate, stream.base_rate, stream.average_rate))
+        times = [f.dts if by_dts else f.pts for f in frames]
+        grid = Grid.find(times, fraction(stream.time_base), rates)
+        rate = grid.rate if grid else _rate(stream)
         info = VideoInfo(
             width=first.width,
             height=first.height,
@@ -216,8 +223,9 @@ class VideoSource:
             display_matrix=told.get("display_matrix") or side_data.get(SideData.DISPLAYMATRIX),
             mastering=told.get("mastering_display_metadata") or side_data.get(SideData.MASTERING_DISPLAY_METADATA),
             light_level=told.get("content_light_level") or side_data.get(SideData.CONTENT_LIGHT_LEVEL),
+            grid=grid,
         )
-        return info, not _increasing([f.pts for f in frames]) and _increasing([f.dts for f in frames])
+        return info, by_dts
 
 
 def _open(path: Path) -> InputContainer:
