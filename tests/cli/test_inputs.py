@@ -98,7 +98,9 @@ def test_a_matroska_file_that_ends_early_is_told(run: Run, tmp_path: Path, part:
 def test_a_film_trimmed_by_an_edit_list_is_whole(run: Run, tmp_path: Path) -> None:
     """What the list leaves out is not missing; what lies behind the end of the file is."""
     source = make_video(
-        tmp_path / "in.mp4", pts=[40 * i for i in range(50)], options={"g": "50", "bf": "2"},
+        tmp_path / "in.mp4",
+        pts=[40 * i for i in range(50)],
+        options={"g": "50", "bf": "2"},
         container_options={"movflags": "faststart"},
     )
     data = bytearray(source.read_bytes())

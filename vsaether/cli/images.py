@@ -32,6 +32,7 @@ _CODECS: dict[str, tuple[str, list[str], dict[str, str]]] = {
 }
 _CODECS[".tiff"], _CODECS[".jpeg"] = _CODECS[".tif"], _CODECS[".jpg"]
 SUFFIXES = frozenset(_CODECS)
+_FULL = 2
 _JPEG_QUALITY = 2 * 118  # quantiser 2, in FFmpeg's lambda units
 
 
@@ -56,6 +57,8 @@ def read_image(path: Path) -> av.VideoFrame:
         raise CliError(f"{path} cannot be read as an image: {error.strerror}") from error
     if len(frames) != 1:
         raise CliError(f"{path} is {'an animation' if frames else 'empty'}; give a still image, or a video file")
+    if not frames[0].color_range and Layout.of(frames[0].format.name).family == vs.GRAY:
+        frames[0].color_range = _FULL  # image files know no other, though not all decoders say so
     return frames[0]
 
 
