@@ -62,12 +62,18 @@ def _interrupting(target: Path):  # noqa: ANN202
 def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second Ctrl-C does not leave the first one's work half done; what the caller ignores stays ignored."""
     tidied = False
-    with pytest.raises(Interrupted) as error, caught():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        finally:
-            os.kill(os.getpid(), signal.SIGHUP)
-            tidied = True
+
+    def work() -> None:
+        nonlocal tidied
+        with caught():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGHUP)
+                tidied = True
+
+    with pytest.raises(Interrupted) as error:
+        work()
     assert (tidied, error.value.number) == (True, signal.SIGTERM)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
