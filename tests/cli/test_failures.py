@@ -246,13 +246,14 @@ def test_too_many_streams(run: Run, video: Path, tmp_path: Path) -> None:
     assert others(tmp_path, video) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stopped_midway(long_video: Path, tmp_path: Path, slow_engine: str, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM leave nothing; even after SIGKILL there is nothing under the final name."""
+    """Ctrl-C, SIGTERM and a closed terminal leave nothing; even after SIGKILL there is nothing under the final name."""
     folder, log = tmp_path / "folder", tmp_path / "log"
     folder.mkdir()
     arguments = command("upscale", long_video, folder / "out.mkv", "--engine", slow_engine, *FAST)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored in a shell's background jobs
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
         try:
             deadline = time.monotonic() + 60

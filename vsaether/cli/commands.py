@@ -1,18 +1,17 @@
 """The commands and their arguments.
 
-Exit codes: 0 done; 1 it could not be done, and one line says why; 2 the command line is wrong; 130 interrupted
-(Ctrl-C); 143 terminated.
+Exit codes: 0 done; 1 it, or a part of it, could not be done, and one line says why; 2 the command line is wrong; 129
+the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 """
 
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 
 import vapoursynth as vs
 from av.error import FFmpegError
@@ -21,10 +20,8 @@ from vsaether.backends import NUM_STREAMS
 
 from .encoders import MUXERS, Encoding
 from .errors import CliError
-
-
-class _Terminated(BaseException):
-    """SIGTERM."""
+from .files import Written
+from .interrupts import Interrupted, caught
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,33 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        options.run(options)
-    except (CliError, vs.Error) as error:
-        return _fail(str(error))
-    except (FFmpegError, OSError) as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{name}{error.strerror or error}")
-    except MemoryError:
-        return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written")
-        return 128 + signal.SIGINT
-    except _Terminated:
-        _fail("terminated; nothing was written")
-        return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with Written() as written:
+        try:
+            with caught():
+                options.run(options)
+        except (CliError, vs.Error) as error:
+            return _fail(str(error))
+        except (FFmpegError, OSError) as error:
+            name = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{name}{error.strerror or error}")
+        except MemoryError:
+            return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
+        except Interrupted as error:
+            _fail(f"{error}; {written}")
+            return 128 + error.number
     return 0
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
-
-
 def _fail(text: str) -> int:
-    print(f"vsaether: {' '.join(text.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"vsaether: {' '.join(text.split())}", file=sys.stderr, flush=True)
     return 1
 
 

@@ -145,6 +145,9 @@ class ImageWriter:
     def close(self) -> None:
         """Nothing is open."""
 
+    def abandon(self) -> None:
+        """Nothing is open."""
+
 
 def encode(frame: av.VideoFrame, suffix: str) -> tuple[bytes, str]:
     """A frame as the bytes of an image file; and what of it the file cannot hold, in words."""

@@ -1,7 +1,7 @@
 """Writing a video file: the upscaled video encoded, and every other stream, chapter, attachment and tag copied."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 
 import av
@@ -78,8 +78,14 @@ class VideoWriter:
                 self._add_streams(info, source, others)
                 self._out.start_encoding()
             except (FFmpegError, ValueError) as error:
+                self.abandon()
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
                 raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
+
+    def abandon(self) -> None:
+        """Close the file as it is, if it is still open; what is in the encoder is lost."""
+        with suppress(FFmpegError):
+            self._out.close()
 
     def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
         """The layout and tags of what is encoded: a file has one colour and one size, whatever a frame has."""

@@ -104,6 +104,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
         upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2, writer.size)
+        stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
         for text in early:
