@@ -92,6 +92,10 @@ class ImageSource:
             frame.pts, frame.duration = number, 1
             yield frame, path.name
 
+    def carries(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame may have EXIF data, or a colour profile."""
+        return True
+
     def close(self) -> None:
         """Nothing is open."""
 
