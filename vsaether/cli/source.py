@@ -183,11 +183,13 @@ class VideoSource:
                 return 0
             # Without those which an edit list leaves out.
             return max(0, sum(not entry.is_discard for entry in self.stream.index_entries) - number)
-        if "matroska" in self.container.format.name and self.container.duration:
+        told = Fraction(0)
+        if self.container.format.name in ("matroska,webm", "flv") and self.container.duration:
             told = Fraction(self.container.duration + (self.container.start_time or 0), _TIME_BASE)
-            gap = (told - end) * self.info.rate
-            return round(gap) if gap > Fraction(3, 2) else 0
-        return 0
+        elif self.container.format.name == "avi":
+            told = self.stream.frames / self.info.rate
+        gap = (told - end) * self.info.rate
+        return round(gap) if gap > Fraction(3, 2) else 0
 
     def _probe(self) -> tuple[VideoInfo, bool]:
         """Decode the first frames ahead: much is only told there. Also whether pts are wrong, but dts right."""
