@@ -114,7 +114,7 @@ def write(data: bytes, density: Density) -> bytes:
     """An image file which tells a density instead of what it tells now, as far as its format can."""
     if data.startswith(b"\x89PNG"):
         return _write_png(data, density)
-    if data.startswith(b"\xff\xd8\xff\xe0"):
+    if data.startswith(b"\xff\xd8"):
         return _write_jpeg(data, density)
     if data.startswith(b"II*\0"):
         return exif.with_resolution(data, density.x, density.y, density.unit)
@@ -138,7 +138,11 @@ def _write_png(data: bytes, density: Density) -> bytes:
 
 
 def _write_jpeg(data: bytes, density: Density) -> bytes:
-    """In the JFIF segment, which FFmpeg writes first. It holds whole numbers."""
+    """In a JFIF segment, which comes first. It holds whole numbers."""
     unit = {None: 0, INCH: 1, CENTIMETRE: 2}[density.unit]
     x, y = (min(max(round(value), 1), 0xFFFF) for value in (density.x, density.y))
-    return data[:13] + struct.pack(">BHH", unit, x, y) + data[18:]
+    segment = b"\xff\xe0" + struct.pack(">H5sHBHHBB", 16, b"JFIF\0", 0x0102, unit, x, y, 0, 0)
+    rest = data[2:]
+    if rest[4:9] == b"JFIF\0":
+        rest = rest[2 + struct.unpack_from(">H", rest, 2)[0] :]
+    return data[:2] + segment + rest
