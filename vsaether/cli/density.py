@@ -24,12 +24,6 @@ class Density:
     y: Fraction
     unit: int | None
 
-    def per(self, unit: int) -> tuple[Fraction, Fraction]:
-        """The same per another unit. Only where there is a unit."""
-        assert self.unit is not None
-        factor = _PER_METRE[self.unit] / _PER_METRE[unit]
-        return self.x * factor, self.y * factor
-
     def per_metre(self) -> tuple[int, int]:
         """The same in pixels per metre, which PNG and BMP count in."""
         assert self.unit is not None
@@ -66,10 +60,10 @@ def _read(data: bytes) -> Density | None:
 
 def _metric(x: int, y: int) -> Density:
     """Pixels per metre, as whole numbers of pixels per inch where they are meant."""
-    inches = Fraction(x) / _PER_METRE[INCH], Fraction(y) / _PER_METRE[INCH]
-    rounded = [Fraction(round(value)) for value in inches]
-    if [round(value * _PER_METRE[INCH]) for value in rounded] == [x, y]:
-        return Density(*rounded, INCH)
+    across, down = (Fraction(round(value / _PER_METRE[INCH])) for value in (x, y))
+    inches = Density(across, down, INCH)
+    if inches.per_metre() == (x, y):
+        return inches
     return Density(Fraction(x, 100), Fraction(y, 100), CENTIMETRE)
 
 
