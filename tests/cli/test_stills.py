@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from PIL import Image, features
 
 from vsaether.cli.stills import is_still, read_image
 
@@ -166,3 +167,17 @@ def test_a_png_with_a_wrong_checksum_is_an_error(run: Run, tmp_path: Path) -> No
     source.write_bytes(data)
     assert run(source, tmp_path / "out.png").code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_avif_keeps_its_alpha(run: Run, tmp_path: Path) -> None:
+    """FFmpeg gives it as another stream."""
+    if not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
+    ramp = np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))
+    picture = np.dstack([np.full((40, 60, 3), 120, np.uint8), ramp])
+    Image.fromarray(picture, "RGBA").save(tmp_path / "a.avif", quality=90)
+    assert run(tmp_path / "a.avif", tmp_path / "out.png").code == 0
+    after = read_image(tmp_path / "out.png").to_ndarray(format="rgba")
+    assert after.shape == (80, 120, 4)
+    assert abs(after[::2, ::2, 3].astype(int) - ramp).max() <= 8
+    assert abs(after[:, :, :3].astype(int) - 120).max() <= 8

@@ -1,10 +1,12 @@
 """Still images: which files are, and reading them. What FFmpeg decodes is an image, and what moves is a video."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import av
+import vapoursynth as vs
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -12,6 +14,7 @@ from av.video.stream import VideoStream
 
 from .encoders import MUXERS
 from .errors import CliError
+from .formats import UNTAGGED, Layout, Tags, planar
 from .muxer import ffmpeg_errors
 from .truncation import is_cut
 
@@ -117,7 +120,40 @@ def _first(path: Path) -> tuple[av.VideoFrame, str]:
             raise NotAStillError(path, "an animation", "give a still image, or it alone, as a video")
         if not frames:
             raise CliError(f"{path} cannot be read as an image: it is empty")
-        return frames[0], decoder.name
+        frame, mask = frames[0], _mask_stream(container, stream)
+    return (frame if mask is None else _with_alpha(path, frame, mask)), decoder.name
+
+
+def _mask_stream(container: InputContainer, picture: VideoStream) -> int | None:
+    """The stream with the alpha of an AVIF or HEIF image: FFmpeg leaves it beside the picture."""
+    for stream in container.streams.video if "mp4" in container.format.name else ():
+        context = stream.codec_context
+        if stream is picture or context is None or stream.frames != 1 or context.format is None:
+            continue
+        if context.format.name.startswith("gray") and (stream.width, stream.height) == (picture.width, picture.height):
+            return stream.index
+    return None
+
+
+def _with_alpha(path: Path, frame: av.VideoFrame, stream: int) -> av.VideoFrame:
+    """The picture with the samples of another stream of its file as alpha."""
+    frame, layout = planar(frame)
+    try:
+        with _open(path) as container:
+            mask = next(container.decode(container.streams[stream]))
+    except (FFmpegError, StopIteration) as error:
+        raise CliError(f"{path} is damaged: its alpha channel cannot be read") from error
+    whole = dataclasses.replace(layout, alpha=True)
+    gray = mask.reformat(format=Layout(vs.GRAY, layout.bits).pix_fmt, dst_color_range="JPEG")
+    tags = Tags.of(frame)
+    UNTAGGED.put(frame)
+    result = frame.reformat(format=whole.pix_fmt)
+    tags.put(result)
+    result.make_writable()
+    alpha = whole.planes(result)[1]
+    assert alpha is not None
+    alpha[:] = dataclasses.replace(whole, family=vs.GRAY, subsampling=(0, 0), alpha=False).planes(gray)[0][0]
+    return result
 
 
 def _holds_images(container: InputContainer) -> bool:
