@@ -93,10 +93,10 @@ def test_density_is_kept(run: Run, tmp_path: Path, given: str, suffix: str) -> N
 
 
 def test_units(tmp_path: Path) -> None:
-    """Pixels per centimetre stay so; a mere ratio has no unit; what tells nothing gets nothing."""
+    """Pixels per centimetre stay so; a mere ratio has no unit; what tells nothing gets square pixels."""
     path = tmp_path / "a.png"
     write(path, np.full((24, 40, 3), 90, np.uint8), "rgb24")
-    assert density.read(path) is None
+    assert density.read(path) == Density(Fraction(1), Fraction(1), None)
     plain = path.read_bytes()
     for told in (Density(Fraction(4), Fraction(3), None), Density(Fraction(50), Fraction(60), CENTIMETRE)):
         path.write_bytes(density.write(plain, told))

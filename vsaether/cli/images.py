@@ -216,6 +216,7 @@ def encode(frame: av.VideoFrame, suffix: str, told: Density | None = None) -> tu
     encoder.width, encoder.height = frame.width, frame.height
     encoder.pix_fmt = next(wanted for wanted in names if Layout.of(wanted) == layout)
     encoder.time_base = Fraction(1, 25)
+    encoder.sample_aspect_ratio = Fraction(1)  # unset, PNG files would tell one of 0
     Tags.of(frame).put_encoder(encoder)
     encoder.options = dict(options)
     if name == "libwebp" and layout.family == vs.RGB:

@@ -140,7 +140,9 @@ def _with_alpha(path: Path, frame: av.VideoFrame, stream: int) -> av.VideoFrame:
     frame, layout = planar(frame)
     try:
         with _open(path) as container:
-            mask = next(container.decode(container.streams[stream]))
+            other = container.streams[stream]
+            assert isinstance(other, VideoStream)
+            mask = next(container.decode(other))
     except (FFmpegError, StopIteration) as error:
         raise CliError(f"{path} is damaged: its alpha channel cannot be read") from error
     whole = dataclasses.replace(layout, alpha=True)
