@@ -7,6 +7,7 @@ the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,14 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (CliError, vs.Error) as error:
             return _fail(str(error))
         except (FFmpegError, OSError) as error:
-            name = f"{error.filename}: " if error.filename else ""
-            return _fail(f"{name}{error.strerror or error}")
+            name = error.filename or " -> ".join(str(path) for path in _paths(options))
+            return _fail(f"{name or 'vsaether'}: {error.strerror or error}")
         except MemoryError:
             return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
         except Interrupted as error:
             _fail(f"{error}; {written}")
             return 128 + error.number
     return 0
+
+
+def _paths(options: argparse.Namespace) -> list[Path]:
+    """The files a command is about."""
+    return [getattr(options, name) for name in ("source", "file", "output") if hasattr(options, name)]
 
 
 def _fail(text: str) -> int:
@@ -170,10 +176,11 @@ def _rate(text: str) -> Fraction:
 
 
 def _pairs(text: str) -> dict[str, str]:
+    """Commas are those of a value unless a new name= follows; a backslash makes it one of the value there, too."""
     pairs = {}
-    for part in text.split(","):
+    for part in re.split(r"(?<!\\),(?=[\w-]+=)", text):
         key, separator, value = part.partition("=")
-        if not (key and separator):
+        if not (re.fullmatch(r"[\w-]+", key) and separator):
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form key=value")
-        pairs[key] = value
+        pairs[key] = value.replace("\\,", ",")
     return pairs

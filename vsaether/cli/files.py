@@ -1,5 +1,6 @@
 """Output files and folders: written under a temporary name beside the final one, which they get when complete."""
 
+import errno
 import os
 import shutil
 import uuid
@@ -174,11 +175,15 @@ def _rename_new(path: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, if the file system can. Raises CliError."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise CliError(f"cannot write {path}: {error.strerror}") from error
     finally:
         os.close(handle)

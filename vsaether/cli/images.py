@@ -157,6 +157,7 @@ class ImageWriter:
     ) -> None:
         self.notices: list[str] = []
         self.frames = 0
+        self.size = None
         self._folder = folder
         self._suffix = suffix
         self._name = name

@@ -26,6 +26,7 @@ _FORMATS = ("image2", "ico", "gif", "apng", "webp", "webp_anim", "jpegxl_anim")
 _BRANDS = ("avif", "avis", "mif1", "msf1", "heic", "heix", "hevc", "hevx")
 _METADATA = re.compile(r"exif|icc|icc profile|iptc|xmp|metadata|comment|app\b|app fields|adobe|tag", re.IGNORECASE)
 _NAMES = 20
+_FULL = 2
 
 
 class NotAStillError(CliError):
@@ -121,6 +122,8 @@ def _first(path: Path) -> tuple[av.VideoFrame, str]:
         if not frames:
             raise CliError(f"{path} cannot be read as an image: it is empty")
         frame, mask = frames[0], _mask_stream(container, stream)
+        if not frame.color_range and Layout.of(frame.format.name).family == vs.GRAY:
+            frame.color_range = _FULL  # image files know no other, though not all decoders say so
     return (frame if mask is None else _with_alpha(path, frame, mask)), decoder.name
 
 

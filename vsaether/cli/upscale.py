@@ -17,6 +17,7 @@ from tqdm import tqdm
 import vsaether
 
 from . import encoders
+from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .errors import CliError
 from .files import PendingFile, PendingFolder, check_target
@@ -25,7 +26,7 @@ from .graph import Upscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .source import VideoSource
-from .stills import is_still, list_images, listed
+from .stills import NAMED, is_still, list_images, listed
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
@@ -94,6 +95,10 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
 
     Raises CliError, or vapoursynth.Error where the filter refuses.
     """
+    if str(job.source) == "-":
+        raise CliError("- is not a file; to read from standard input, give /dev/stdin")
+    if str(job.output) == "-":
+        raise CliError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise CliError(f"{job.source} does not exist")
     engine = vsaether.engines.resolve(job.engine)
@@ -102,19 +107,20 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         source = _source(job)
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
-        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2)
+        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2, writer.size)
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
         for text in early:
             notice(text)
         began = time.perf_counter()
-        _loop(job, source, upscaler, writer)
+        changes = Changes(source.info)
+        _loop(job, source, upscaler, writer, changes if writer.size else None)
         if not writer.frames and isinstance(source, ImageSource):
             raise CliError(source.failure() or f"{job.source}: nothing could be upscaled")
         pending.commit()
         seconds = time.perf_counter() - began
-    for text in writer.notices[len(early) :]:
+    for text in [*writer.notices[len(early) :], *(changes.notices if writer.size else ())]:
         notice(text)
     missing, failure = 0, None
     if isinstance(source, ImageSource):
@@ -123,8 +129,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             notice(text)
     else:
         missing = 0 if job.limit else source.missing
-        if source.undecodable:
-            notice(f"{source.undecodable} damaged packets of the input could not be decoded")
+        for text in [*source.notices, *source.damage.notices()]:
+            notice(text)
     size = source.info.width * engine.scale, source.info.height * engine.scale
     precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
     return Summary(
@@ -140,6 +146,8 @@ def _source(job: Job) -> VideoSource | ImageSource:
             raise CliError(f"{job.source} holds no images{f', but {listed(others)}' if others else ''}")
         film = job.output.suffix.lower() in MUXERS  # a missing picture would move all others
         return ImageSource(paths[: job.limit], rate, not film, others)
+    if job.source.suffix.lower() in NAMED and not job.source.is_file():
+        raise CliError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
     if is_still(job.source):
         return ImageSource([job.source], rate, False, [])
     if job.rate:
@@ -196,7 +204,13 @@ def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
     )
 
 
-def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+def _loop(
+    job: Job,
+    source: VideoSource | ImageSource,
+    upscaler: Upscaler,
+    writer: VideoWriter | ImageWriter,
+    changes: Changes | None,
+) -> None:
     known = source.info.frames
     total = min(known, job.limit) if known and job.limit else known or job.limit
     taken, end = 0, None
@@ -217,6 +231,8 @@ def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, write
                 if _seconds(frame) > end + _LATE:
                     break
                 continue
+            if changes:
+                changes.see(frame, name)
             put(upscaler.push(frame, name))
             taken += 1
             if taken == job.limit:
