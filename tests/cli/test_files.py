@@ -17,13 +17,6 @@ from .conftest import Run, make_video, read
 FAST = ("--preset", "ultrafast")
 
 
-def deliver(number: signal.Signals) -> None:
-    """Call what a signal calls. (A real one needs more stack than pytest's faulthandler leaves where AMX is in use.)"""
-    handler = signal.getsignal(number)
-    if callable(handler):
-        handler(number, None)
-
-
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     """A clip."""
@@ -61,7 +54,7 @@ def test_what_was_written_before_an_interruption_is_told(
 def _interrupting(target: Path):  # noqa: ANN202
     def sync(path: Path) -> None:
         if target.exists():
-            deliver(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
     return sync
 
@@ -74,9 +67,9 @@ def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
         nonlocal tidied
         with caught():
             try:
-                deliver(signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
             finally:
-                deliver(signal.SIGHUP)
+                os.kill(os.getpid(), signal.SIGHUP)
                 tidied = True
 
     with pytest.raises(Interrupted) as error:
@@ -85,7 +78,7 @@ def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with caught():
-            deliver(signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
