@@ -37,10 +37,9 @@ def upscale(
 
     Any constant clip goes: GRAY, YUV (subsampled up to 4 times) or RGB of 8 to 16 bit integer, half or float. The
     result has the same format at the engine's scale times the size, the same number of frames, and the same frame
-    properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of the
-    source. Whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are
-    decided by frame 0. Colours are clamped to [0, 1] in RGB before
-    they reach the engine.
+    properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of
+    the source. Whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour)
+    are decided by frame 0. Colours are clamped to [0, 1] in RGB before they reach the engine.
 
     Args:
         clip: the clip.

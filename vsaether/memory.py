@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 EVERY = 32
 """Frames between two looks at the process; a look takes some microseconds, giving back some milliseconds."""
-GROWTH = 1.05
-SLACK = 8 << 20
+GROWTH = 1.1
+SLACK = 16 << 20
 """The process may grow by this factor and these bytes."""
 
 

@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from vsaether.cli.images import read_image
+from vsaether.cli.formats import planar
+from vsaether.cli.images import encode, read_image
 
 from .conftest import Run, make_video, read
 
@@ -72,6 +73,11 @@ def test_float_alpha_does_not_wrap_around(run: Run, tmp_path: Path, output: str,
     result = run(tmp_path / "in.exr", tmp_path / output, engine=toy_engine)
     assert result.code == 0, result.err
     after = read_image(tmp_path / output).to_ndarray(format="rgba64le")[:, :, 3].astype(int)
-    far = after[:12, :12]
-    assert far.min() > 55000
-    assert after.max() == 65535
+    deep = av.VideoFrame.from_ndarray(np.zeros((40, 40, 4), np.uint16), "rgba64le")
+    samples = np.frombuffer(deep.planes[0], np.uint16).reshape(40, -1)[:, :160].reshape(40, 40, 4)
+    samples[:] = np.rint(np.stack([mask * 0.7, mask * 0.5, mask * 0.2, mask], -1) * 65535)
+    (tmp_path / "deep.tif").write_bytes(encode(planar(deep)[0], ".tif")[0])
+    assert run(tmp_path / "deep.tif", tmp_path / "expected.png", engine=toy_engine).code == 0
+    expected = read_image(tmp_path / "expected.png").to_ndarray(format="rgba64le")[:, :, 3].astype(int)
+    assert abs(after - expected).max() <= 32
+    assert (after.min(), after.max()) == (0, 65535)

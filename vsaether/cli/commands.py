@@ -128,7 +128,10 @@ def _upscale(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
     )
-    print(run(job, _notice))
+    summary = run(job, _notice)
+    print(summary)
+    if summary.failure:
+        raise CliError(summary.failure)
 
 
 def _engines(options: argparse.Namespace) -> None:
