@@ -13,6 +13,7 @@ import vapoursynth as vs
 
 from presets import int8
 
+from . import signal_stack
 from .engines import Engine
 from .errors import ArgumentError, BackendError
 
@@ -90,16 +91,17 @@ class OpenVINO(_OnCPU):
 
 def _openvino(clip: vs.VideoNode, model: bytes, streams: int) -> vs.VideoNode:
     config = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
-    return vs.core.ov.Model(
-        clip,
-        network_path=model,
-        path_is_serialization=True,
-        device="CPU",
-        # What the plugin calls streams are requests. One more than run at a time: the next frame is copied in, and the
-        # last one out, while the cores compute.
-        num_streams=streams + 1,
-        config=lambda: config,
-    )
+    with signal_stack.kept():
+        return vs.core.ov.Model(
+            clip,
+            network_path=model,
+            path_is_serialization=True,
+            device="CPU",
+            # What the plugin calls streams are requests. One more than run at a time: the next frame is copied in, and
+            # the last one out, while the cores compute.
+            num_streams=streams + 1,
+            config=lambda: config,
+        )
 
 
 @functools.cache

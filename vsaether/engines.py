@@ -45,6 +45,11 @@ def available() -> list[Engine]:
     return [_preset_engine(name, entry) for name, entry in _presets().items()]
 
 
+def names() -> list[str]:
+    """The names of the engines which come with the package, in the presets' order, whether they can be read or not."""
+    return list(_presets())
+
+
 def resolve(engine: str | os.PathLike[str]) -> Engine:
     """Find an engine by its name, or by the path of an ``.onnx`` file.
 
@@ -59,8 +64,8 @@ def resolve(engine: str | os.PathLike[str]) -> Engine:
         return _preset_engine(engine, presets[engine])
     if engine.endswith(".onnx") or os.sep in engine or (os.altsep and os.altsep in engine):
         return read(Path(engine))
-    names = ", ".join(presets) or "none are installed"
-    raise EngineError(f"there is no engine {engine!r}; engines: {names}; or give the path of an .onnx file")
+    known = ", ".join(presets) or "none are installed"
+    raise EngineError(f"there is no engine {engine!r}; engines: {known}; or give the path of an .onnx file")
 
 
 def read(path: Path) -> Engine:
@@ -72,28 +77,31 @@ def read(path: Path) -> Engine:
     return _check(path, _read_bytes(path))
 
 
-def _presets() -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Engine name -> path of its file and its entry in preset.json."""
+def _presets() -> dict[str, tuple[Path, dict[str, Any]] | EngineError]:
+    """Engine name -> path of its file and its entry in preset.json, or what is wrong with that."""
     try:
         import presets
     except ImportError:
         return {}
     found = {}
     for name in presets.names():
-        files = presets.load(name)["files"]
-        for precision in PRECISIONS:
-            if precision in files:
-                found[f"{name}_{precision}"] = (
-                    presets.DIR / name / files[precision]["file"],
-                    files[precision],
-                )
+        try:
+            files = presets.load(name)["files"]
+            entries = {key: (presets.DIR / name / entry["file"], dict(entry)) for key, entry in files.items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            path = presets.DIR / name / "preset.json"
+            damaged = EngineError(f"the description of the preset {name} is damaged: {path} ({error}); reinstall")
+            entries = dict.fromkeys(PRECISIONS, damaged)
+        found |= {f"{name}_{key}": entries[key] for key in PRECISIONS if key in entries}
     return found
 
 
-def _preset_engine(name: str, entry: tuple[Path, dict[str, Any]]) -> Engine:
+def _preset_engine(name: str, entry: tuple[Path, dict[str, Any]] | EngineError) -> Engine:
+    if isinstance(entry, EngineError):
+        raise entry
     path, facts = entry
     model = _read_bytes(path)
-    if hashlib.sha256(model).hexdigest() != facts["sha256"]:
+    if hashlib.sha256(model).hexdigest() != facts.get("sha256"):
         raise EngineError(
             f"the file of engine {name} is damaged (its SHA-256 is not the released one): {path}; reinstall"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import vapoursynth as vs
 
-from . import alpha, backends, colour, engines, fields, tiling
+from . import alpha, backends, colour, engines, fields, memory, tiling
 from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
 
 FILTER = "aether.Upscale"
@@ -37,10 +37,9 @@ def upscale(
 
     Any constant clip goes: GRAY, YUV (subsampled up to 4 times) or RGB of 8 to 16 bit integer, half or float. The
     result has the same format at the engine's scale times the size, the same number of frames, and the same frame
-    properties; colour, alpha (``_Alpha``) and interlacing (``_FieldBased``) are those of the source. Whether there is
-    alpha, whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour) are
-    decided by frame 0; alpha which only later frames have is left out. Colours are clamped to [0, 1] in RGB before
-    they reach the engine.
+    properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of
+    the source. Whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour)
+    are decided by frame 0. Colours are clamped to [0, 1] in RGB before they reach the engine.
 
     Args:
         clip: the clip.
@@ -92,6 +91,7 @@ def _upscale(
 
     with clip.get_frame(0) as frame:
         props = dict(frame.props)
+        alpha.check(frame)
     _check_props(props)
     source = colour.describe(clip, props, matrix, range)
     interlaced = fields.are_in(clip, props)
@@ -122,19 +122,11 @@ def _upscale(
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
         return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)
 
-    rgb = colour.to_rgb(clip, source)
-    opacity = None
-    if alpha.PROPERTY in props:
-        rgb, opacity = alpha.run(clip, rgb, dither, picture)
-    else:
-        rgb = picture(rgb)
-    result = colour.from_rgb(rgb, source, dither)
-    if interlaced:
-        result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
-    if opacity is None:
-        # A later frame may have one, of the source's size.
-        return result.std.RemoveFrameProps(alpha.PROPERTY)
-    return result.std.ClipToProp(opacity, alpha.PROPERTY)
+    def finish(rgb: vs.VideoNode) -> vs.VideoNode:
+        result = colour.from_rgb(rgb, source, dither)
+        return result.std.CopyFrameProps(clip, props=["_FieldBased"]) if interlaced else result
+
+    return alpha.run(clip, colour.to_rgb(clip, source), finish, dither, picture, memory.tidy)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -50,15 +51,17 @@ def make_video(
     interlaced: bool = False,
     audio: str | None = None,
     subtitle: bool = False,
+    line: str = "line at {}",
     attachment: bool = False,
     chapters: bool = False,
     metadata: dict[str, str] | None = None,
+    rate: Fraction | int = 25,
     picture: Callable[[int, int, int, str], av.VideoFrame] = frame,
 ) -> Path:
     """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
     pts = [40 * i for i in range(12)] if pts is None else pts
     with av.open(str(path), "w", container_options=container_options) as out:
-        video = out.add_stream(codec, rate=25, options=options or {}, time_base=Fraction(1, 1000))
+        video = out.add_stream(codec, rate=rate, options=options or {}, time_base=Fraction(1, 1000))
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         context = video.codec_context
@@ -95,7 +98,7 @@ def make_video(
             _add_sound(out, sound, max(pts) + 40)
         if text is not None:
             for start in (100, 700):
-                packet = av.Packet(f"line at {start}".encode())
+                packet = av.Packet(line.format(start).encode())
                 packet.stream, packet.time_base = text, Fraction(1, 1000)
                 packet.pts = packet.dts = start
                 packet.duration = 300
@@ -125,10 +128,26 @@ def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) 
     samples = np.sin(np.arange(48 * milliseconds) / 20).astype(np.float32) * 0.2
     sound = av.AudioFrame.from_ndarray(np.stack([samples, samples]), "fltp", "stereo")
     sound.sample_rate, sound.pts = 48000, 0
-    resampler = av.AudioResampler(stream.codec_context.format, "stereo", 48000, frame_size=1024)
+    stream.codec_context.bit_rate = 128_000
+    stream.codec_context.open()
+    size = stream.codec_context.frame_size or 1024
+    resampler = av.AudioResampler(stream.codec_context.format, "stereo", 48000, frame_size=size)
     for part in [*resampler.resample(sound), *resampler.resample(None)]:
         out.mux(stream.encode(part))
     out.mux(stream.encode(None))
+
+
+def join(path: Path, *sources: Path) -> Path:
+    """All streams of several files in one."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(av.open(str(source))) for source in sources]
+        out = stack.enter_context(av.open(str(path), "w"))
+        streams = {id(s): out.add_stream_from_template(s, opaque=True) for file in files for s in file.streams}
+        packets = [packet for file in files for packet in file.demux() if packet.size]
+        for packet in packets:
+            packet.stream = streams[id(packet.stream)]
+            out.mux(packet)
+    return path
 
 
 @dataclass

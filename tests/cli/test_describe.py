@@ -1,5 +1,6 @@
 """``vsaether engines``, ``vsaether info`` and ``vsaether demo``."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,30 @@ def test_engines_lists_engines_and_backends(capsys: pytest.CaptureFixture[str], 
     for name in presets.names():
         assert f"{name}_fp32" in out
     assert presets_dir.is_dir()
+
+
+def test_one_damaged_preset_is_told_among_the_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, presets_dir: Path, tmp_path: Path
+) -> None:
+    """Its row says what is wrong with it; the others are listed, and can be used."""
+    import presets
+    import vsaether
+
+    whole, cut, other = presets.names()[:3]
+    for name in (whole, cut, other):
+        shutil.copytree(presets_dir / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    for path in (tmp_path / cut).glob("*int8*.onnx"):
+        path.write_bytes(path.read_bytes()[:-100])
+    (tmp_path / other / "preset.json").write_text("{")
+    monkeypatch.setattr(presets, "DIR", tmp_path)
+    assert main(["engines"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert "is damaged" in rows[f"{cut}_int8"]
+    assert "is damaged" not in rows[f"{cut}_fp32"] + rows[f"{whole}_int8"]
+    assert "preset.json" in rows[f"{other}_int8"]
+    assert vsaether.engines.resolve(f"{whole}_int8").precision == "int8"
+    with pytest.raises(vsaether.EngineError, match="reinstall"):
+        vsaether.engines.resolve(f"{other}_fp32")
 
 
 def test_backends_which_cannot_run_are_explained(

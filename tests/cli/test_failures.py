@@ -160,15 +160,15 @@ def test_what_cannot_be_done_is_refused_before_work(
 
 def test_streams_a_container_cannot_carry(run: Run, video: Path, tmp_path: Path) -> None:
     """The stream and the remedy are named; on request it is left out, with a note."""
-    result = run(video, tmp_path / "out.mp4", *FAST)
+    result = run(video, tmp_path / "out.ts", *FAST)
     assert result.code == 1
-    assert ".mp4 cannot carry stream 2 (subtitle subrip fra); write .mkv instead" in result.error
+    assert ".ts cannot carry stream 2 (subtitle subrip fra); write .mkv instead" in result.error
     assert others(tmp_path, video) == []
-    result = run(video, tmp_path / "out.mp4", "--drop-unsupported", *FAST)
+    result = run(video, tmp_path / "out.ts", "--drop-unsupported", *FAST)
     assert result.code == 0
-    assert "note: .mp4 cannot carry stream 2 (subtitle subrip fra): left out" in result.err
-    before, after = read(video), read(tmp_path / "out.mp4")
-    assert [content for _, content in after.packets[1]] == [content for _, content in before.packets[1]]
+    assert "note: .ts cannot carry stream 2 (subtitle subrip fra): left out" in result.err
+    before, after = read(video), read(tmp_path / "out.ts")
+    assert len(after.packets[1]) == len(before.packets[1])
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,14 @@ def test_too_many_streams(run: Run, video: Path, tmp_path: Path) -> None:
     assert others(tmp_path, video) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stopped_midway(long_video: Path, tmp_path: Path, slow_engine: str, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM leave nothing; even after SIGKILL there is nothing under the final name."""
+    """Ctrl-C, SIGTERM and a closed terminal leave nothing; even after SIGKILL there is nothing under the final name."""
     folder, log = tmp_path / "folder", tmp_path / "log"
     folder.mkdir()
     arguments = command("upscale", long_video, folder / "out.mkv", "--engine", slow_engine, *FAST)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored in a shell's background jobs
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
         try:
             deadline = time.monotonic() + 60

@@ -10,7 +10,8 @@ import pytest
 
 from vsaether.cli.exif import extras
 from vsaether.cli.formats import planar
-from vsaether.cli.images import encode, list_images, read_image
+from vsaether.cli.images import encode, read_image
+from vsaether.cli.stills import list_images
 
 from .conftest import Run
 
@@ -133,7 +134,7 @@ def test_a_folder_keeps_names_and_each_image_its_size(run: Run, tmp_path: Path) 
     ):
         write(folder / name, random.integers(0, 256, shape).astype(np.uint8), pix_fmt)
     (folder / "notes.txt").write_text("not an image")
-    assert [path.name for path in list_images(folder)] == ["1.tif", "2.png", "10.png"]
+    assert [path.name for path in list_images(folder)[0]] == ["1.tif", "2.png", "10.png"]
     assert run(folder, tmp_path / "out").code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.tif", "10.png", "2.png"]
     sizes = {path.name: (read_image(path).width, read_image(path).height) for path in (tmp_path / "out").iterdir()}
@@ -158,28 +159,39 @@ def test_a_folder_keeps_each_image_in_its_own_format(run: Run, tmp_path: Path) -
         assert read_image(tmp_path / name[0] / name).width == 60
 
 
-def test_one_bad_image_is_named_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
-    """The error names the file; the output folder does not appear."""
+def test_one_bad_image_does_not_stop_the_folder(run: Run, tmp_path: Path) -> None:
+    """The others are upscaled; the error, the summary and the exit code tell. A video would miss a picture: refused."""
     folder = tmp_path / "in"
     folder.mkdir()
-    write(folder / "1.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
-    (folder / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9)
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 9)
+    write(folder / "2.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
+    write(folder / "3.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
     result = run(folder, tmp_path / "out")
     assert result.code == 1
-    assert str(folder / "2.png") in result.error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert "1 of 3 images could not be upscaled" in result.error
+    assert str(folder / "1.png") in result.error
+    assert "failed" in result.out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["2.png", "3.png"]
+    for source, output in ((folder, "out.mp4"), (folder / "1.png", "one"), (folder / "1.png", "one.png")):
+        result = run(source, tmp_path / output)
+        assert result.code == 1
+        assert str(folder / "1.png") in result.error
+    for name in ("2.png", "3.png"):
+        (folder / name).unlink()
+    assert run(folder, tmp_path / "none").code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_images_of_several_sizes_are_no_video(run: Run, tmp_path: Path) -> None:
-    """The error names the image which has another size."""
+def test_images_of_several_sizes_become_a_video_of_one(run: Run, tmp_path: Path) -> None:
+    """A note names the first image which has another size."""
     folder = tmp_path / "in"
     folder.mkdir()
     write(folder / "1.png", np.zeros((20, 20, 3), np.uint8), "rgb24")
     write(folder / "2.png", np.zeros((20, 24, 3), np.uint8), "rgb24")
     result = run(folder, tmp_path / "out.mp4")
-    assert result.code == 1
-    assert "2.png" in result.error
-    assert not (tmp_path / "out.mp4").exists()
+    assert result.code == 0, result.err
+    assert "note: the size changes from 20x20 to 24x20 at 2.png" in result.err
+    assert "frames      2 of 40x40" in result.out
 
 
 def test_a_full_folder_needs_overwrite(run: Run, tmp_path: Path) -> None:

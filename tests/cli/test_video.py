@@ -358,18 +358,6 @@ def test_interlaced_stays_interlaced(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "out2.mkv").exists()
 
 
-def test_interlacing_that_begins_later_is_refused(run: Run, tmp_path: Path) -> None:
-    """The encoder was opened for progressive video: the fields would be mixed, without a flag that tells of them."""
-    still = make_video(tmp_path / "1.ts", pts=[1000 + 40 * i for i in range(20)])
-    moving = make_video(tmp_path / "2.ts", pts=[1800 + 40 * i for i in range(6)], interlaced=True)
-    source = tmp_path / "in.ts"
-    source.write_bytes(still.read_bytes() + moving.read_bytes())
-    result = run(source, tmp_path / "out.mkv", *FAST)
-    assert result.code == 1
-    assert "frame 000021 is interlaced, but the video began progressive" in result.error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.ts", "2.ts", "in.ts"]
-
-
 def test_wrong_timestamps_are_replaced(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some containers give the decoding times for those of presentation: the frames' order is what counts."""
     from vsaether.cli import source as module

@@ -99,17 +99,41 @@ def test_alpha_keeps_its_own_depth(planes: Any, identity_engine: str, noise: Any
 
 
 @pytest.mark.parametrize("fields", [0, 2])
-def test_alpha_which_only_later_frames_have_is_left_out(fields: int, planes: Any, toy_engine: str, noise: Any) -> None:
-    clip, mask = noise(vs.RGB24, 40, 32, 2, _FieldBased=fields, own=7), noise(vs.GRAY8, 40, 32)
-    result = vsaether.upscale(clip[0] + clip[1].std.ClipToProp(mask, "_Alpha"), toy_engine)
-    with result.get_frame(1) as frame:
-        assert "_Alpha" not in frame.props
-        assert frame.props["own"] == 7
-    for got, expected in zip(planes(result, 1), planes(vsaether.upscale(clip, toy_engine), 1), strict=True):
-        np.testing.assert_array_equal(got, expected)
+@pytest.mark.parametrize("having", [(0,), (1, 2), (0, 3), (3,)])
+def test_alpha_begins_and_ends_anywhere(
+    fields: int, having: tuple[int, ...], planes: Any, toy_engine: str, noise: Any
+) -> None:
+    """Each frame has alpha, or has none, as in the source; depths may change; the picture does not."""
+    clip = noise(vs.RGB24, 40, 32, 4, _FieldBased=fields, own=7)
+    masks = {n: noise(vs.GRAY16 if n == 3 else vs.GRAY8, 40, 32, seed=n) for n in having}
+    parts = [clip[n].std.ClipToProp(masks[n], "_Alpha") if n in masks else clip[n] for n in range(4)]
+    result = vsaether.upscale(core.std.Splice(parts), toy_engine)
+    bare = vsaether.upscale(clip, toy_engine)
+    for n in (3, 1, 0, 2):
+        with result.get_frame(n) as frame:
+            assert ("_Alpha" in frame.props, frame.props["own"]) == (n in masks, 7)
+        for got, expected in zip(planes(result, n), planes(bare, n), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    for n, mask in masks.items():
+        expected = vsaether.upscale(mask.std.SetFieldBased(fields), toy_engine, range=1)
+        np.testing.assert_array_equal(planes(result[n].std.PropToClip("_Alpha"))[0], planes(expected)[0])
+
+
+def test_float_alpha_stays_between_0_and_1(planes: Any, toy_engine: str, noise: Any) -> None:
+    clip = noise(vs.RGBS, 40, 30).std.ClipToProp(noise(vs.GRAYS, 40, 30).std.Expr("x 0.5 > 1 0 ?"), "_Alpha")
+    alpha = planes(vsaether.upscale(clip, toy_engine).std.PropToClip("_Alpha"))[0]
+    assert (alpha.min(), alpha.max()) == (0, 1)
 
 
 def test_alpha_of_another_size_is_refused(noise: Any, identity_engine: str) -> None:
     clip = noise(vs.RGB24, 40, 30).std.ClipToProp(noise(vs.GRAY8, 20, 30), "_Alpha")
     with pytest.raises(vs.Error, match=r"aether\.Upscale: _Alpha is 20x30 Gray8.*40x30"):
         vsaether.upscale(clip, identity_engine)
+
+
+def test_alpha_of_another_size_in_a_later_frame_is_an_error_of_that_frame(noise: Any, identity_engine: str) -> None:
+    clip, mask = noise(vs.RGB24, 40, 30, 2), noise(vs.GRAY8, 20, 30)
+    result = vsaether.upscale(clip[0] + clip[1].std.ClipToProp(mask, "_Alpha"), identity_engine)
+    assert result.get_frame(0).width == 80
+    with pytest.raises(vs.Error, match="_Alpha is 20x30 Gray8"):
+        result.get_frame(1)

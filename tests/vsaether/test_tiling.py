@@ -5,6 +5,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,29 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert float(run.stdout) < 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limits"),
+    [
+        ("0::/a/b\n", {"a/memory.max": "2000", "a/b/memory.max": "max"}, [2000]),
+        ("0::/outside\n", {"memory.max": "3000"}, [3000]),
+        ("5:cpu:/x\n4:memory:/y\n", {"memory/y/memory.limit_in_bytes": "4000", "memory.max": "1"}, [4000]),
+        ("0::/\n", {}, []),
+    ],
+)
+def test_limits_of_a_container_count(tmp_path: Path, groups: str, files: dict[str, str], limits: list[int]) -> None:
+    """Control groups of both versions, those above too; without any there is no limit."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    (tmp_path / "cgroup").write_text(groups)
+    assert tiling._limits(tmp_path / "cgroup", tmp_path) == limits
+    assert tiling._limits(tmp_path / "none", tmp_path) == []
+
+
+def test_the_budget_is_a_quarter_of_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine has, and never more than the fixed one."""
+    for limits, budget in (([4 << 20, 8 << 20], 1 << 20), ([1 << 62], tiling._budget())):
+        monkeypatch.setattr(tiling, "_limits", lambda groups, root, limits=limits: limits)
+        assert tiling._budget() == budget <= tiling.MEMORY

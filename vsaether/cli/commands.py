@@ -1,18 +1,18 @@
 """The commands and their arguments.
 
-Exit codes: 0 done; 1 it could not be done, and one line says why; 2 the command line is wrong; 130 interrupted
-(Ctrl-C); 143 terminated.
+Exit codes: 0 done; 1 it, or a part of it, could not be done, and one line says why; 2 the command line is wrong; 129
+the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 """
 
 import argparse
 import logging
 import os
-import signal
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 
 import vapoursynth as vs
 from av.error import FFmpegError
@@ -21,10 +21,8 @@ from vsaether.backends import NUM_STREAMS
 
 from .encoders import MUXERS, Encoding
 from .errors import CliError
-
-
-class _Terminated(BaseException):
-    """SIGTERM."""
+from .files import Written
+from .interrupts import Interrupted, caught
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,33 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        options.run(options)
-    except (CliError, vs.Error) as error:
-        return _fail(str(error))
-    except (FFmpegError, OSError) as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{name}{error.strerror or error}")
-    except MemoryError:
-        return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written")
-        return 128 + signal.SIGINT
-    except _Terminated:
-        _fail("terminated; nothing was written")
-        return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with Written() as written:
+        try:
+            with caught():
+                options.run(options)
+        except (CliError, vs.Error) as error:
+            return _fail(str(error))
+        except (FFmpegError, OSError) as error:
+            name = error.filename or " -> ".join(str(path) for path in _paths(options))
+            return _fail(f"{name or 'vsaether'}: {error.strerror or error}")
+        except MemoryError:
+            return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
+        except Interrupted as error:
+            _fail(f"{error}; {written}")
+            return 128 + error.number
     return 0
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _paths(options: argparse.Namespace) -> list[Path]:
+    """The files a command is about."""
+    return [getattr(options, name) for name in ("source", "file", "output") if hasattr(options, name)]
 
 
 def _fail(text: str) -> int:
-    print(f"vsaether: {' '.join(text.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"vsaether: {' '.join(text.split())}", file=sys.stderr, flush=True)
     return 1
 
 
@@ -107,7 +103,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")
     add("--pix-fmt", metavar="FMT", help="sample format; default: as the input")
-    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options of the encoder")
+    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options; values may hold commas")
     add("--fps", type=_rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--limit", type=_positive, metavar="N", help="only the first N frames")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
@@ -132,7 +128,10 @@ def _upscale(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
     )
-    print(run(job, _notice))
+    summary = run(job, _notice)
+    print(summary)
+    if summary.failure:
+        raise CliError(summary.failure)
 
 
 def _engines(options: argparse.Namespace) -> None:
@@ -177,10 +176,11 @@ def _rate(text: str) -> Fraction:
 
 
 def _pairs(text: str) -> dict[str, str]:
+    """Commas are those of a value unless a new name= follows; a backslash makes it one of the value there, too."""
     pairs = {}
-    for part in text.split(","):
+    for part in re.split(r"(?<!\\),(?=[\w-]+=)", text):
         key, separator, value = part.partition("=")
-        if not (key and separator):
+        if not (re.fullmatch(r"[\w-]+", key) and separator):
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form key=value")
-        pairs[key] = value
+        pairs[key] = value.replace("\\,", ",")
     return pairs

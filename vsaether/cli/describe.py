@@ -20,9 +20,14 @@ def engines() -> str:
     import presets
 
     rows = [("ENGINE", "PRECISION", "SCALE", "SIZE", "STATUS")]
-    for engine in vsaether.engines.available():
-        status = presets.load(engine.name.removesuffix(f"_{engine.precision}")).get("status", "")
-        rows.append((engine.name, engine.precision, f"{engine.scale}x", _size(engine.path.stat().st_size), status))
+    for name in vsaether.engines.names():
+        try:
+            engine = vsaether.engines.resolve(name)
+        except vsaether.EngineError as error:
+            rows.append((name, "", "", "", str(error)))
+            continue
+        status = presets.load(name.removesuffix(f"_{engine.precision}")).get("status", "")
+        rows.append((name, engine.precision, f"{engine.scale}x", _size(engine.path.stat().st_size), status))
     backends = [("BACKEND", "")]
     for name, reason in vsaether.backends.probe().items():
         backends.append((name, f"not available: {reason}" if reason else _ready(name)))

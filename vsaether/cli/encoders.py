@@ -30,6 +30,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
+_EXPERIMENTAL = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
+"""Sample formats which an encoder offers, but does not take without ``strict=experimental``."""
 _EVEN = ("libx264", "libx265", "libsvtav1")
 _INTERLACED = ("libx264", "mpeg2video", "prores_ks", "prores", "dnxhd", "ffv1", "rawvideo", "v210")
 
@@ -98,7 +100,8 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Enco
 
 def _default(suffix: str, info: VideoInfo) -> str:
     if suffix == ".webm":
-        return "libsvtav1" if info.layout.bits > 8 and info.layout.subsampling == (1, 1) else "libvpx-vp9"
+        deep = info.layout.bits > 8 and info.layout.subsampling == (1, 1)
+        return "libsvtav1" if deep and not info.layout.alpha else "libvpx-vp9"
     return "libx265" if info.layout.bits > 8 and not info.interlaced else "libx264"
 
 
@@ -114,9 +117,11 @@ def _pix_fmt(codec: av.Codec, wanted: str | None, layout: Layout) -> tuple[str, 
         if wanted not in names:
             raise CliError(f"{codec.name} does not take the pixel format {wanted}; it takes {', '.join(names)}")
         return wanted, []
+    names = _usual(codec.name, names, layout)
     if layout.pix_fmt in names:
         return layout.pix_fmt, []
-    if layout.family == vs.RGB and not any(av.VideoFormat(name).is_rgb for name in names):
+    alpha = layout.alpha and Layout.of(names[0]).alpha
+    if layout.family == vs.RGB and not alpha and not any(av.VideoFormat(name).is_rgb for name in names):
         deep = "yuv420p10le" if layout.bits > 8 else "yuv420p"
         best = deep if deep in names else "yuv420p" if "yuv420p" in names else names[0]
     else:
@@ -125,11 +130,28 @@ def _pix_fmt(codec: av.Codec, wanted: str | None, layout: Layout) -> tuple[str, 
     return best, losses(layout, Layout.of(best), codec.name)
 
 
+def _usual(codec: str, names: list[str], layout: Layout) -> list[str]:
+    """The sample formats which a layout may become unasked: with alpha if it has alpha and any of them has."""
+    usual = {name: held for name in names if (held := _layout(name)) and name not in _EXPERIMENTAL.get(codec, ())}
+    if layout.bits < 32:  # half floats hold fewer bits than they seem to
+        usual = {name: held for name, held in usual.items() if held.bits < 32}
+    return [name for name, held in usual.items() if layout.alpha and held.alpha] or list(usual) or names
+
+
+def _layout(pix_fmt: str) -> Layout | None:
+    """The layout of a sample format, if it has one: a mosaic has none."""
+    try:
+        return Layout.of(pix_fmt)
+    except CliError:
+        return None
+
+
 def losses(source: Layout, target: Layout, codec: str) -> list[str]:
     """What of a layout another cannot hold, as sentences."""
     found = []
     if source.alpha and not target.alpha:
-        found.append(f"{codec} cannot hold the alpha channel: it is left out (libvpx-vp9 in .webm or ffv1 in .mkv can)")
+        others = "libvpx-vp9 in .webm, prores_ks in .mov or ffv1 in .mkv can"
+        found.append(f"{codec} cannot hold the alpha channel: it is left out ({others})")
     if target.bits < source.bits:
         found.append(f"{codec} cannot hold {source.bits} bits: the output has {target.bits}")
     same = dataclasses.replace(source, alpha=target.alpha, bits=target.bits)

@@ -1,9 +1,11 @@
 """Output files and folders: written under a temporary name beside the final one, which they get when complete."""
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,12 +34,46 @@ def _check_file(target: Path, overwrite: bool) -> None:
         raise CliError(f"{target} exists; choose another name, or allow it to be replaced with --overwrite")
 
 
+class Written:
+    """The files and folders which get their final name in this thread while it is open; as a string, a sentence."""
+
+    def __init__(self) -> None:
+        self._targets: list[Path] = []
+
+    def __enter__(self) -> Self:
+        self._token = _written.set(self._targets)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _written.reset(self._token)
+
+    def __str__(self) -> str:
+        if not self._targets:
+            return "nothing was written"
+        more = f" and {len(self._targets) - 1} more" if len(self._targets) > 1 else ""
+        return f"{self._targets[0]}{more} had been written"
+
+
+_written: ContextVar[list[Path] | None] = ContextVar("_written", default=None)
+
+
+def _record(target: Path) -> None:
+    targets = _written.get()
+    if targets is not None:
+        targets.append(target)
+
+
+def _temporary() -> str:
+    """A name which nobody has, and which is short: the final one may be as long as the file system allows."""
+    return f".vsaether-{uuid.uuid4().hex[:8]}.part"
+
+
 class PendingFile:
     """A file to be: write to ``path``, then ``commit``. Left without a commit, nothing remains."""
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+        self.path = target.with_name(_temporary())
         self._overwrite = overwrite
 
     def __enter__(self) -> Self:
@@ -59,6 +95,7 @@ class PendingFile:
             self.path.replace(self.target)
         else:
             _rename_new(self.path, self.target)
+        _record(self.target)
         _sync(self.target.parent)
 
 
@@ -70,8 +107,7 @@ class PendingFolder:
 
     def __init__(self, target: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         self.target = target
-        unique = f"{uuid.uuid4().hex[:8]}.part"
-        self.path = target / f".{unique}" if target.is_dir() else target.with_name(f".{target.name}.{unique}")
+        self.path = (target if target.is_dir() else target.parent) / _temporary()
         self._overwrite = overwrite
         self._inputs = {_identity(path) for path in inputs}
 
@@ -112,8 +148,10 @@ class PendingFolder:
                     path.replace(target)
                 else:
                     _rename_new(path, target)
+                _record(target)
         else:
             self.path.rename(self.target)
+            _record(self.target)
         _sync(self.target)
         _sync(self.target.parent)
 
@@ -137,11 +175,15 @@ def _rename_new(path: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, if the file system can. Raises CliError."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise CliError(f"cannot write {path}: {error.strerror}") from error
     finally:
         os.close(handle)

@@ -17,7 +17,7 @@ from vsaether import colour
 
 from .errors import CliError
 
-_FULL = 2
+_LIMITED, _FULL = 1, 2
 _YUV = {(1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410"}
 
 
@@ -113,9 +113,10 @@ def planar(frame: av.VideoFrame) -> tuple[av.VideoFrame, Layout]:
         return frame, layout
     tags = Tags.of(frame)
     UNTAGGED.put(frame)
-    frame = frame.reformat(format=layout.pix_fmt)
+    unpacked = frame.reformat(format=layout.pix_fmt)
     tags.put(frame)
-    return frame, layout
+    tags.put(unpacked)
+    return unpacked, layout
 
 
 def fraction(value: AVRational | Fraction | int) -> Fraction:
@@ -184,13 +185,12 @@ UNTAGGED = Tags(2, 0, 2, 2, 0)
 def complete(tags: Tags, layout: Layout, width: int, height: int) -> Tags:
     """The tags with what they leave open, guessed as the filter does, so that it does not count on the larger size.
 
-    RGB is full range, and so is gray of which nothing is known: FFmpeg reads it so. Raises vapoursynth.Error if the
-    colours cannot be converted.
+    RGB is full range. Raises vapoursynth.Error if the colours cannot be converted.
     """
     if layout.family == vs.RGB:
         return dataclasses.replace(tags, colorspace=vs.MATRIX_RGB, color_range=_FULL)
     if layout.family == vs.GRAY:
-        return dataclasses.replace(tags, color_range=tags.color_range or _FULL)
+        return dataclasses.replace(tags, color_range=tags.color_range or _LIMITED)
     whole = dataclasses.replace(layout, subsampling=(0, 0))  # an odd size is none of a subsampled clip
     clip = vs.core.std.BlankClip(format=whole.vs_format.id, width=width, height=height, length=1)
     known = colour.describe(clip, tags.props(layout), None, None)
@@ -198,7 +198,7 @@ def complete(tags: Tags, layout: Layout, width: int, height: int) -> Tags:
     return dataclasses.replace(
         tags,
         colorspace=known.matrix,
-        color_range=_FULL if known.range == colour.FULL else 1,
+        color_range=_FULL if known.range == colour.FULL else _LIMITED,
         color_trc=needed.get("_Transfer", tags.color_trc),
         color_primaries=needed.get("_Primaries", tags.color_primaries),
     )

@@ -33,6 +33,7 @@ class _Chain:
     node: vs.VideoNode
     layout: Layout
     tags: Tags
+    size: tuple[int, int]
     pending: dict[int, vs.VideoFrame]
     count: int = 0
 
@@ -50,14 +51,26 @@ class Upscaler:
     """Upscales frames one after the other, ``depth`` of them at a time.
 
     ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
-    frames of a layout and tags whose names have a suffix. ``scale`` is the engine's factor.
+    frames of a layout and tags whose names have a suffix. ``scale`` is the engine's factor; with a ``size``, frames of
+    which that makes another are resized to it. ``carries`` tells of which frames the results must be given what PyAV
+    cannot set: side data and field flags.
     """
 
-    def __init__(self, upscale: Upscale, scale: int, target: Target, depth: int) -> None:
+    def __init__(
+        self,
+        upscale: Upscale,
+        scale: int,
+        target: Target,
+        depth: int,
+        size: tuple[int, int] | None = None,
+        carries: Callable[[av.VideoFrame], bool] = lambda frame: True,
+    ) -> None:
         self._upscale = upscale
         self._scale = scale
         self._target = target
         self._depth = depth
+        self._size = size
+        self._carries = carries
         self._chains: OrderedDict[tuple, _Chain] = OrderedDict()
         self._jobs: deque[_Job] = deque()
 
@@ -70,7 +83,8 @@ class Upscaler:
         key = (layout, tags, suffix, frame.width, frame.height, frame.interlaced_frame)
         chain = self._chains.get(key)
         if chain is None or chain.count == _LENGTH:
-            chain = self._chains[key] = self._build(layout, tags, suffix, given)
+            whole = frame.width * self._scale, frame.height * self._scale
+            chain = self._chains[key] = self._build(layout, tags, suffix, given, whole)
             if len(self._chains) > _CHAINS:
                 self._chains.popitem(last=False)
         self._chains.move_to_end(key)
@@ -92,7 +106,7 @@ class Upscaler:
             self._jobs.popleft().future.exception()
         self._chains.clear()
 
-    def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame) -> _Chain:
+    def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame, whole: tuple[int, int]) -> _Chain:
         pending = {0: first}
         clip = _clip(pending, _LENGTH)
         target, wanted = self._target(layout, tags, suffix)
@@ -100,7 +114,10 @@ class Upscaler:
             clip = self._upscale(_convert(clip, layout, tags, target, wanted))
         else:
             clip = _convert(self._upscale(clip), layout, tags, target, wanted)
-        return _Chain(clip, target, wanted, pending)
+        size = self._size or whole
+        if size != whole:
+            clip = _resized(clip, whole, size, _padded(target, *size, "_FieldBased" in first.props), layout.alpha)
+        return _Chain(clip, target, wanted, size, pending)
 
     def _finish(self, job: _Job) -> tuple[av.VideoFrame, str]:
         try:
@@ -108,14 +125,21 @@ class Upscaler:
         finally:
             job.chain.pending.pop(job.number, None)
         with result:
-            return self._to_av(result, job.frame, job.chain.layout, job.chain.tags), job.name
+            return self._to_av(result, job.frame, job.chain), job.name
 
-    def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, target: Layout, tags: Tags) -> av.VideoFrame:
-        width, height = source.width * self._scale, source.height * self._scale
-        # A scaled copy carries what PyAV cannot set: side data, field flags, sample aspect. Its samples are replaced.
-        UNTAGGED.put(source)
-        frame = source.reformat(width, height, target.pix_fmt, interpolation="POINT")
-        frame.make_writable()
+    def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, chain: _Chain) -> av.VideoFrame:
+        target, tags, (width, height) = chain.layout, chain.tags, chain.size
+        if self._carries(source):
+            # A scaled copy has it all; of a small copy, as its samples are replaced.
+            UNTAGGED.put(source)
+            frame = source.reformat(16, 16, target.pix_fmt, interpolation="POINT")
+            frame = frame.reformat(width, height, interpolation="POINT")
+            frame.make_writable()
+        else:
+            frame = av.VideoFrame(width, height, target.pix_fmt)
+            frame.pts, frame.duration = source.pts, source.duration
+            if source.time_base is not None:
+                frame.time_base = source.time_base
         tags.put(frame)
         frame.pict_type = 0
         planes, alpha = target.planes(frame)
@@ -176,6 +200,18 @@ def _to_vs(frame: av.VideoFrame, layout: Layout, tags: Tags) -> vs.VideoFrame:
         props["_Alpha"] = mask
     props["_FieldBased"] = vs.FIELD_TOP if frame.interlaced_frame else vs.FIELD_PROGRESSIVE
     props.update(tags.props(layout))
+    return result
+
+
+def _resized(
+    clip: vs.VideoNode, whole: tuple[int, int], size: tuple[int, int], padded: tuple[int, int], alpha: bool
+) -> vs.VideoNode:
+    """The part of a clip which is its picture, as one of another size; both may be padded beyond the picture."""
+    part = [whole[axis] * padded[axis] / size[axis] for axis in (0, 1)]
+    result = clip.resize.Bicubic(*padded, src_width=part[0], src_height=part[1])
+    if alpha:
+        opacity = clip.std.PropToClip("_Alpha").resize.Bicubic(*padded, src_width=part[0], src_height=part[1])
+        result = result.std.ClipToProp(opacity, "_Alpha")
     return result
 
 

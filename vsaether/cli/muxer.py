@@ -1,30 +1,22 @@
 """Writing a video file: the upscaled video encoded, and every other stream, chapter, attachment and tag copied."""
 
-import io
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 
 import av
-import av.logging
 from av.codec.context import Flags
-from av.container import OutputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from .encoders import MUXERS, Encoder
 from .errors import CliError
 from .files import PendingFile
 from .formats import Layout, Tags, fraction
+from .interleave import Interleaver
 from .source import VideoInfo, VideoSource
+from .streams import Plan, Track, ffmpeg_errors, leave_out, plan, without_timecode
 
-# MPEG-TS takes any other codec, too, but as private data which no player reads.
-_TS_AUDIO = ("aac", "aac_latm", "ac3", "eac3", "mp1", "mp2", "mp3", "dts", "truehd", "opus", "s302m")
-_TS_VIDEO = ("mpeg1video", "mpeg2video", "h264", "hevc", "vvc")
-_TS_OTHER = ("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "scte_35", "timed_id3", "klv")
-_TS_CODECS = frozenset(_TS_AUDIO + _TS_VIDEO + _TS_OTHER)
 # These streams tell the aspect ratio themselves. PyAV cannot set what Matroska would tell it by.
 _TELLING_ASPECT = ("h264", "hevc", "mpeg4")
 # Written by every muxer itself, or true of the old file only.
@@ -56,17 +48,22 @@ class VideoWriter:
         suffix = pending.target.suffix.lower()
         self.frames = 0
         self._encoder = encoder
-        self._size = info.width * scale, info.height * scale
+        self.size = info.width * scale, info.height * scale
+        """Of all frames, whatever comes."""
         self._layout = Layout.of(encoder.pix_fmt)
         self._tags = info.tags.converted(info.layout, self._layout)
-        self._held: deque[tuple[Fraction, av.Packet]] = deque()
+        self._others = Interleaver()
+        # Matroska would round them again.
+        self._grid = info.grid if MUXERS[suffix] not in ("matroska", "webm") else None
         self._written = 0
+        self._time = Fraction(0)
         self._start = source.start if source and MUXERS[suffix] != "mpegts" else Fraction(0)
-        kept = source.others if source else []
+        others = Plan()
         if source:
-            kept = _supported(kept, suffix, drop_unsupported, self.notices)
+            others = plan(source, suffix, drop_unsupported)
+            self.notices += others.notices
             for what, remedy in _unsupported(info, source, suffix, encoder.codec):
-                _leave_out(suffix, what, remedy, drop_unsupported, self.notices)
+                self.notices.append(leave_out(suffix, what, remedy, drop_unsupported))
         options = {}
         if (
             MUXERS[suffix] in ("mp4", "mov")
@@ -75,48 +72,45 @@ class VideoWriter:
         ):
             options["movflags"] = "use_metadata_tags"
         self._out = av.open(str(pending.path.absolute()), "w", format=MUXERS[suffix], container_options=options)
-        self._copies: dict[int, Stream] = {}
+        self._tracks: dict[int, Track] = {}
         with ffmpeg_errors() as log:
             try:
-                self._add_streams(info, source, kept)
+                self._add_streams(info, source, others)
                 self._out.start_encoding()
             except (FFmpegError, ValueError) as error:
+                self.abandon()
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
                 raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
 
+    def abandon(self) -> None:
+        """Close the file as it is, if it is still open; what is in the encoder is lost."""
+        with suppress(FFmpegError):
+            self._out.close()
+
     def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
-        """The layout and tags of what is encoded: a file has one colour, whatever a frame says of its own."""
+        """The layout and tags of what is encoded: a file has one colour and one size, whatever a frame has."""
         return self._layout, self._tags
 
     def copy(self, packet: av.Packet) -> None:
         """Take over a packet of another stream. It waits until the video has got as far."""
-        stream = self._copies.get(packet.stream_index)
-        if stream is None:
+        track = self._tracks.get(packet.stream_index)
+        if track is None:
             return
-        if packet.dts is None:
-            packet.dts = packet.pts
         time_base = fraction(packet.time_base)
-        if self._start:
-            shift = round(self._start / time_base)
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.dts = None if packet.dts is None else packet.dts - shift
-        time = (packet.dts or 0) * time_base
-        packet.stream = stream
-        self._held.append((time, packet))
+        shift = round(self._start / time_base)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        if packet.pts is None and packet.dts is None:  # some data: it goes with what is read beside it
+            packet.pts = packet.dts = round(self._time / time_base)
+        self._time = (packet.pts if packet.pts is not None else packet.dts or 0) * time_base
+        with self._writing():
+            for each in track.take(packet):
+                self._others.put(each)
 
     def write(self, frame: av.VideoFrame, name: str) -> None:
         """Encode a frame; its pts and time base are those of the result."""
-        if (frame.width, frame.height) != self._size:
-            size = "x".join(map(str, self._size))
-            raise CliError(
-                f"frame {name} would be {frame.width}x{frame.height}, but the video began with {size}; a video has one "
-                "size: split the input there"
-            )
-        if frame.interlaced_frame and not self._encoder.interlaced:
-            raise CliError(
-                f"frame {name} is interlaced, but the video began progressive and is encoded so; deinterlace it first, "
-                "or split the input there"
-            )
+        if self._grid:
+            self._grid.place(frame)
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
@@ -127,7 +121,12 @@ class VideoWriter:
         """Encode what is still in the encoder, and end the file. Raises CliError if frames got lost."""
         with self._writing():
             self._mux(self._video.encode(None))
-            self._release(None)
+            for index, track in self._tracks.items():
+                for packet in track.flush():
+                    self._others.put(packet)
+                if track.lost:
+                    self.notices.append(f"{track.lost} damaged packets of stream {index} could not be converted")
+            self._out.mux(list(self._others.release(None)))
             self._out.close()
         if self._written != self.frames:
             raise CliError(f"{self._encoder.codec} wrote {self._written} packets for {self.frames} frames")
@@ -139,16 +138,16 @@ class VideoWriter:
         except FFmpegError as error:
             raise CliError(f"cannot write {self._target}: {error.strerror}") from error
 
-    def _add_streams(self, info: VideoInfo, source: VideoSource | None, kept: list[Stream]) -> None:
+    def _add_streams(self, info: VideoInfo, source: VideoSource | None, others: Plan) -> None:
         if source is None:
-            self._video = self._add_video(info, None)
+            self._video = self._add_video(info, None, None)
             return
         for stream in source.container.streams:
             if stream is source.stream:
-                self._video = self._add_video(info, source.stream)
-            elif stream in kept:
-                self._copies[stream.index] = _add_copy(self._out, stream)
-        self._out.metadata.update(_tags(source.container.metadata))
+                self._video = self._add_video(info, source.stream, others.timecode)
+            elif (way := others.ways.get(stream.index)) and (track := way(self._out)):
+                self._tracks[stream.index] = track
+        self._out.metadata.update(_tags(without_timecode(source.container.metadata)))
         chapters = source.container.chapters()
         if chapters:
             for chapter in chapters:
@@ -157,13 +156,14 @@ class VideoWriter:
                 chapter["end"] -= shift
             self._out.set_chapters(chapters)
 
-    def _add_video(self, info: VideoInfo, template: VideoStream | None) -> VideoStream:
+    def _add_video(self, info: VideoInfo, template: VideoStream | None, timecode: str | None) -> VideoStream:
         encoder = self._encoder
-        stream = self._out.add_stream(encoder.codec, rate=info.rate, options=encoder.options, time_base=info.time_base)
+        time_base = self._grid.time_base if self._grid else info.time_base
+        stream = self._out.add_stream(encoder.codec, rate=info.rate, options=encoder.options, time_base=time_base)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
-        stream.time_base = info.time_base
-        context.width, context.height = self._size
+        stream.time_base = time_base
+        context.width, context.height = self.size
         context.pix_fmt = encoder.pix_fmt
         self._tags.put_encoder(context)
         if info.sample_aspect_ratio:
@@ -175,8 +175,9 @@ class VideoWriter:
         if info.display_matrix:
             stream.set_display_matrix(memoryview(info.display_matrix).cast("i").tolist())
         if template is not None:
-            stream.metadata.update(_tags(template.metadata))
+            stream.metadata.update(_tags(without_timecode(template.metadata)))
             stream.disposition = template.disposition
+            stream.metadata.update({"timecode": timecode} if timecode else {})
         if self._layout.alpha and encoder.codec.startswith("libvpx"):
             stream.metadata["alpha_mode"] = "1"
         return stream
@@ -185,35 +186,9 @@ class VideoWriter:
         for packet in packets:
             self._written += 1
             dts = packet.dts if packet.dts is not None else packet.pts
-            self._release(None if dts is None else dts * fraction(packet.time_base))
+            if dts is not None:
+                self._out.mux(list(self._others.release(dts * fraction(packet.time_base))))
             self._out.mux(packet)
-
-    def _release(self, until: Fraction | None) -> None:
-        while self._held and (until is None or self._held[0][0] <= until):
-            self._out.mux(self._held.popleft()[1])
-
-
-@contextmanager
-def ffmpeg_errors() -> Iterator[list[tuple[int, str, str]]]:
-    """Collect what FFmpeg has to say of errors, instead of nothing."""
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as log:
-            yield log
-    finally:
-        av.logging.set_level(before)
-
-
-def _supported(streams: list[Stream], suffix: str, drop: bool, notices: list[str]) -> list[Stream]:
-    kept = []
-    for stream in streams:
-        if _carries(suffix, stream):
-            kept.append(stream)
-            continue
-        remedy = "write .mkv instead" if suffix != ".mkv" and _carries(".mkv", stream) else None
-        _leave_out(suffix, f"stream {stream.index} ({describe(stream)})", remedy, drop, notices)
-    return kept
 
 
 def _unsupported(info: VideoInfo, source: VideoSource, suffix: str, codec: str) -> Iterator[tuple[str, str]]:
@@ -231,47 +206,6 @@ def _unsupported(info: VideoInfo, source: VideoSource, suffix: str, codec: str) 
         yield "the rotation of the video", "write .mkv instead"
     if muxer == "mpegts" and source.container.chapters():
         yield "chapters", "write .mkv instead"
-
-
-def _leave_out(suffix: str, what: str, remedy: str | None, drop: bool, notices: list[str]) -> None:
-    if not drop:
-        remedy = f"{remedy}, or leave it out" if remedy else "leave it out"
-        raise CliError(f"{suffix} cannot carry {what}; {remedy} with --drop-unsupported")
-    notices.append(f"{suffix} cannot carry {what}: left out")
-
-
-def describe(stream: Stream) -> str:
-    """A stream in two or three words."""
-    return " ".join(part for part in (stream.type, _codec(stream), stream.language) if part and part != "und")
-
-
-def _codec(stream: Stream) -> str | None:
-    """The codec's name, whichever decoder there is for it."""
-    return stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
-
-
-def _carries(suffix: str, stream: Stream) -> bool:
-    """Whether a container takes a stream: tried out, in memory."""
-    muxer = MUXERS[suffix]
-    if muxer == "mpegts" and _codec(stream) not in _TS_CODECS:
-        return False
-    try:
-        with ffmpeg_errors():
-            trial = av.open(io.BytesIO(), "w", format=muxer)
-            _add_copy(trial, stream)
-            trial.start_encoding()
-    except (ValueError, FFmpegError):
-        return False
-    return True
-
-
-def _add_copy(out: OutputContainer, stream: Stream) -> Stream:
-    if stream.codec_context is None:
-        return out.add_stream_from_template(stream)
-    copy = out.add_stream_from_template(stream, opaque=True)
-    copy.metadata.update(stream.metadata)
-    copy.disposition = Disposition(stream.disposition)
-    return copy
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ and does not tell timestamps.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,19 +14,22 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from .clock import Clock
 from .errors import CliError
 from .formats import Layout, Tags, complete, fraction, planar
+from .timing import Grid
 
 _PROBED = 16
+_PROBED_PIXELS = 1 << 28
 _TIME_BASE = 1_000_000
 _TS_DISCONT = 0x0200
+_FRAGILE = ("png", "apng")  # PyAV's access to side data crashes on the named colour profile of a PNG
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -47,24 +51,56 @@ class VideoInfo:
     display_matrix: bytes | None
     mastering: bytes | None
     light_level: bytes | None
+    grid: Grid | None = None
+    """Where the frames' times lie, if the container has rounded them."""
+
+
+@dataclass
+class Damage:
+    """What of a video is damaged."""
+
+    packets: int = 0
+    """Those which could not be decoded."""
+    frames: int = 0
+    """Those of which the decoder says that they are damaged."""
+    end: str | None = None
+    """Why nothing behind some place could be read."""
+
+    def notices(self) -> list[str]:
+        """The same in words."""
+        found = []
+        if self.packets:
+            found.append(f"{self.packets} damaged packets of the input could not be decoded")
+        if self.frames:
+            found.append(f"{self.frames} frames of the input are damaged; they were upscaled as they could be decoded")
+        if self.end:
+            found.append(f"the input could not be read to its end: {self.end}")
+        return found
 
 
 class VideoSource:
-    """An opened video file. ``info`` describes its video; iterate over it once.
+    """An opened video file, which may be a pipe: it is read once. ``info`` describes its video; iterate over it once.
 
     Raises CliError if the file cannot be opened, or holds no video which can be decoded.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.undecodable = 0
-        """Packets which could not be decoded so far."""
+        self.damage = Damage()
+        """What has been found damaged so far."""
         self.missing = 0
         """Frames of which the file tells, but whose place is behind its end: it is cut off. Known when all are read."""
+        self.notices: list[str] = []
+        """What changed on the way, and the result cannot follow."""
+        self.covers: dict[int, bytes] = {}
+        """The pictures of the streams which are one attached picture each."""
         self.container = _open(path)
         try:
             self.stream = _video_stream(self.container, path)
             self.others = _others(self.container, self.stream)
+            self.decoder = _decoder(self.stream)
+            self._ahead: deque[tuple[av.VideoFrame | av.Packet, Fraction]] = deque()
+            self._rest = self._read()
             self.info, self._by_dts = self._probe()
         except BaseException:
             self.container.close()
@@ -87,7 +123,9 @@ class VideoSource:
         usual = max(1, round(1 / self.info.rate / self.info.time_base))
         last, step = None, 0
         number = 0
-        for item in _decode(self.container, self.stream, self):
+        end, first_aspect = Fraction(0), None
+        while self._ahead or self._fetch():
+            item, aspect = self._ahead.popleft()
             if isinstance(item, av.VideoFrame):
                 pts = item.dts if self._by_dts and item.dts is not None else item.pts
                 if pts is None:
@@ -97,39 +135,86 @@ class VideoSource:
                 item.pts = last = pts
                 step = item.duration or usual
                 number += 1
+                self.damage.frames += item.is_corrupt
+                first_aspect = first_aspect or aspect
+                self._tell_aspect(first_aspect, aspect, number)
+                end = max(end, (pts + step) * self.info.time_base)
                 yield item, f"{number:06d}"
             else:
+                end = max(end, _end(item))
                 yield item
-        # Others only estimate it. Where an edit list leaves frames out, the end is reached all the same.
-        if "mp4" in self.container.format.name and last is not None:
-            end = (self.stream.start_time or 0) + (self.stream.duration or 0)
-            self.missing = max(0, self.stream.frames - number) if last + step < end else 0
+        if number:
+            self.missing = self._missing(number, (last or 0) + step, usual, end)
+
+    def carries(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame has side data, or field flags."""
+        return frame.interlaced_frame or self.decoder.name in _FRAGILE or len(frame.side_data) > 0
 
     def close(self) -> None:
         """Close the file."""
         self.container.close()
 
+    def _read(self) -> Iterator[tuple[av.VideoFrame | av.Packet, Fraction]]:
+        """What is decoded, each with the sample aspect ratio the video has by then (PyAV's frames do not tell it)."""
+        for item in _decode(self.container, self.stream, self):
+            yield item, fraction(self.decoder.sample_aspect_ratio or 1) or Fraction(1)
+
+    def _fetch(self) -> bool:
+        found = next(self._rest, None)
+        if found is not None:
+            self._ahead.append(found)
+        return found is not None
+
+    def _tell_aspect(self, first: Fraction, aspect: Fraction, number: int) -> None:
+        if aspect != first and not self.notices:
+            self.notices.append(
+                f"the sample aspect ratio changes from {first.numerator}:{first.denominator} to {aspect.numerator}:"
+                f"{aspect.denominator} at about {number:06d}; the output keeps the first"
+            )
+
+    def _missing(self, number: int, last: int, usual: int, end: Fraction) -> int:
+        """How many frames lie behind the end of the file, of which ``number`` are read, up to the time ``last``.
+
+        Only these formats tell their length; it is estimated of others. ``end`` is that of all streams.
+        """
+        if "mp4" in self.container.format.name:
+            told = (self.stream.start_time or 0) + (self.stream.duration or 0)
+            if told - last < usual:
+                return 0
+            # Without those which an edit list leaves out.
+            return max(0, sum(not entry.is_discard for entry in self.stream.index_entries) - number)
+        told = Fraction(0)
+        if self.container.format.name in ("matroska,webm", "flv") and self.container.duration:
+            told = Fraction(self.container.duration + (self.container.start_time or 0), _TIME_BASE)
+        elif self.container.format.name == "avi":
+            told = self.stream.frames / self.info.rate
+        gap = (told - end) * self.info.rate
+        return round(gap) if gap > Fraction(3, 2) else 0
+
     def _probe(self) -> tuple[VideoInfo, bool]:
-        """Decode the first frames on the side: much is only told there. Also whether pts are wrong, but dts right."""
-        frames: list[av.VideoFrame] = []
-        with _open(self.path) as container:
-            stream = container.streams[self.stream.index]
-            assert isinstance(stream, VideoStream)
-            for item in _decode(container, stream, self):
-                if isinstance(item, av.VideoFrame):
-                    frames.append(item)
-                if len(frames) == _PROBED:
-                    break
-        self.undecodable = 0
-        if not frames:
-            raise CliError(f"{self.path}: no frame of its video ({self.stream.codec_context.name}) can be decoded")
-        first, layout = planar(frames[0])
+        """Decode the first frames ahead: much is only told there. Also whether pts are wrong, but dts right."""
         context, stream = self.stream.codec_context, self.stream
-        # PyAV's access to side data crashes on the named colour profile of a PNG.
+        told, field_order = context.coded_side_data, context.field_order
+        frames: list[av.VideoFrame] = []
+        most = _PROBED
+        while len(frames) < most and self._fetch():
+            item = self._ahead[-1][0]
+            if isinstance(item, av.VideoFrame):
+                frames.append(item)
+                most = max(4, min(_PROBED, _PROBED_PIXELS // (item.width * item.height)))
+            elif item.stream.disposition & Disposition.attached_pic:
+                self.covers.setdefault(item.stream_index, bytes(item))
+        if not frames:
+            raise CliError(f"{self.path}: no frame of its video ({context.name}) can be decoded")
+        first, layout = planar(frames[0])
         side_data = {}
-        if context.name not in ("png", "apng"):
+        if context.name not in _FRAGILE:
             side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
-        rate = _rate(stream)
+        by_dts = not _increasing([f.pts for f in frames]) and _increasing([f.dts for f in frames])
+        rates = (fraction(each or 0) for each in (stream.guessed_rate, stream.base_rate, stream.average_rate))
+        times = [f.dts if by_dts else f.pts for f in frames]
+        grid = Grid.find(times, fraction(stream.time_base), rates)
+        rate = grid.rate if grid else _rate(stream)
         info = VideoInfo(
             width=first.width,
             height=first.height,
@@ -140,14 +225,13 @@ class VideoSource:
             time_base=fraction(stream.time_base),
             frames=stream.frames or round(_duration(self.container, stream) * rate),
             interlaced=any(frame.interlaced_frame for frame in frames),
-            field_order=context.field_order,
-            display_matrix=context.coded_side_data.get("display_matrix") or side_data.get(SideData.DISPLAYMATRIX),
-            mastering=context.coded_side_data.get("mastering_display_metadata")
-            or side_data.get(SideData.MASTERING_DISPLAY_METADATA),
-            light_level=context.coded_side_data.get("content_light_level")
-            or side_data.get(SideData.CONTENT_LIGHT_LEVEL),
+            field_order=field_order,
+            display_matrix=told.get("display_matrix") or side_data.get(SideData.DISPLAYMATRIX),
+            mastering=told.get("mastering_display_metadata") or side_data.get(SideData.MASTERING_DISPLAY_METADATA),
+            light_level=told.get("content_light_level") or side_data.get(SideData.CONTENT_LIGHT_LEVEL),
+            grid=grid,
         )
-        return info, not _increasing([f.pts for f in frames]) and _increasing([f.dts for f in frames])
+        return info, by_dts
 
 
 def _open(path: Path) -> InputContainer:
@@ -169,30 +253,59 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _others(container: InputContainer, video: VideoStream) -> list[Stream]:
     """The streams besides the video, without that which MP4 keeps its chapters in: the chapters are read already."""
-    kept = [stream for stream in container.streams if stream is not video]
-    if not container.chapters():
-        return kept
-    return [stream for stream in kept if (stream.type, stream.name) != ("data", "bin_data")]
+    others = [stream for stream in container.streams if stream is not video]
+    return [stream for stream in others if stream.type != "data" or stream.discard != Discard.all]
 
 
-def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) -> Iterator[av.VideoFrame | av.Packet]:
+def _decoder(stream: VideoStream) -> VideoCodecContext:
     decoder = stream.codec_context
     if stream.metadata.get("alpha_mode") == "1" and decoder.name in ALPHA_DECODERS:
         # FFmpeg's own decoders of VP8 and VP9 leave the alpha channel out.
         extradata, decoder = decoder.extradata, av.CodecContext.create(ALPHA_DECODERS[decoder.name], "r")
         assert isinstance(decoder, VideoCodecContext)
         decoder.extradata = extradata
+    return decoder
+
+
+def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) -> Iterator[av.VideoFrame | av.Packet]:
     clock = Clock(1 / _rate(stream))
-    for packet in container.demux():
+    for packet in _demux(container, owner.damage):
         clock.adjust(packet)
         if packet.stream is not stream:
             if packet.size or packet.dts is not None:
                 yield packet
             continue
-        try:
-            yield from decoder.decode(packet if packet.size else None)
-        except InvalidDataError:
-            owner.undecodable += 1
+        yield from _frames(owner.decoder, packet, owner.damage)
+    yield from _frames(owner.decoder, None, owner.damage)
+
+
+def _demux(container: InputContainer, damage: Damage) -> Iterator[av.Packet]:
+    """The packets of a file, as far as it can be read."""
+    try:
+        for packet in container.demux():
+            if packet.size or packet.dts is not None:  # the others only tell of the end
+                yield packet
+    except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        damage.end = error.strerror
+
+
+def _frames(decoder: VideoCodecContext, packet: av.Packet | None, damage: Damage) -> list[av.VideoFrame]:
+    if packet is not None and not packet.size:  # to a decoder it would be the end
+        return []
+    try:
+        return decoder.decode(packet)
+    except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        damage.packets += 1
+        return []
+
+
+def _end(packet: av.Packet) -> Fraction:
+    time = packet.pts if packet.pts is not None else packet.dts or 0
+    return (time + (packet.duration or 0)) * fraction(packet.time_base)
 
 
 def _rate(stream: VideoStream) -> Fraction:

@@ -17,14 +17,16 @@ from tqdm import tqdm
 import vsaether
 
 from . import encoders
+from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .errors import CliError
 from .files import PendingFile, PendingFolder, check_target
 from .formats import fraction
 from .graph import Upscaler
-from .images import SUFFIXES, ImageSource, ImageWriter, list_images
+from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .source import VideoSource
+from .stills import NAMED, is_still, list_images, listed
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
@@ -62,6 +64,8 @@ class Summary:
     source: Path
     output: Path
     missing: int = 0
+    failure: str | None = None
+    """What of it could not be done."""
     comparison: Path | None = None
 
     def also(self, comparison: Path) -> "Summary":
@@ -80,6 +84,7 @@ class Summary:
             "speed": f"{fps:.2f} fps, {self.seconds:.1f} s",
             "input": self.source,
             "output": self.output,
+            **({"failed": self.failure} if self.failure else {}),
             **({"comparison": self.comparison} if self.comparison else {}),
         }
         return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
@@ -90,6 +95,10 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
 
     Raises CliError, or vapoursynth.Error where the filter refuses.
     """
+    if str(job.source) == "-":
+        raise CliError("- is not a file; to read from standard input, give /dev/stdin")
+    if str(job.output) == "-":
+        raise CliError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise CliError(f"{job.source} does not exist")
     engine = vsaether.engines.resolve(job.engine)
@@ -98,36 +107,50 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         source = _source(job)
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
-        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2)
+        depth = job.num_streams + 2
+        upscaler = Upscaler(_filter(job), engine.scale, writer.target, depth, writer.size, source.carries)
+        stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
         for text in early:
             notice(text)
         began = time.perf_counter()
-        _loop(job, source, upscaler, writer)
+        changes = Changes(source.info)
+        _loop(job, source, upscaler, writer, changes if writer.size else None)
+        if not writer.frames and isinstance(source, ImageSource):
+            raise CliError(source.failure() or f"{job.source}: nothing could be upscaled")
         pending.commit()
         seconds = time.perf_counter() - began
-    for text in writer.notices[len(early) :]:
+    for text in [*writer.notices[len(early) :], *(changes.notices if writer.size else ())]:
         notice(text)
-    missing = 0
-    if isinstance(source, VideoSource):
+    missing, failure = 0, None
+    if isinstance(source, ImageSource):
+        failure = source.failure()
+        for text in source.notices():
+            notice(text)
+    else:
         missing = 0 if job.limit else source.missing
-        if source.undecodable:
-            notice(f"{source.undecodable} damaged packets of the input could not be decoded")
+        for text in [*source.notices, *source.damage.notices()]:
+            notice(text)
     size = source.info.width * engine.scale, source.info.height * engine.scale
     precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
-    return Summary(engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output, missing)
+    return Summary(
+        engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output, missing, failure
+    )
 
 
 def _source(job: Job) -> VideoSource | ImageSource:
     rate = job.rate or _IMAGE_RATE
     if job.source.is_dir():
-        paths = list_images(job.source)
+        paths, others = list_images(job.source)
         if not paths:
-            raise CliError(f"{job.source} holds no images ({', '.join(sorted(SUFFIXES))})")
-        return ImageSource(paths[: job.limit], rate)
-    if job.source.suffix.lower() in SUFFIXES:
-        return ImageSource([job.source], rate)
+            raise CliError(f"{job.source} holds no images{f', but {listed(others)}' if others else ''}")
+        film = job.output.suffix.lower() in MUXERS  # a missing picture would move all others
+        return ImageSource(paths[: job.limit], rate, not film, others)
+    if job.source.suffix.lower() in NAMED and not job.source.is_file():
+        raise CliError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
+    if is_still(job.source):
+        return ImageSource([job.source], rate, False, [])
     if job.rate:
         raise CliError("--fps is for images; a video keeps its timestamps")
     return VideoSource(job.source)
@@ -157,18 +180,19 @@ def _output(
             raise CliError(f"{job.output} is one image; for many, give a folder or a pattern such as frames/%06d.png")
         check_target(job.output, job.source, job.overwrite)
         pending = PendingFolder(job.output.parent, job.overwrite)
-        return stack.enter_context(pending), ImageWriter(pending, suffix, lambda name, number: job.output.name)
+        return stack.enter_context(pending), ImageWriter(pending, suffix, lambda name, number: job.output.name, source)
     folder = job.output.parent if suffix else job.output
     check_target(folder, job.source, job.overwrite, folder=True)
     if folder.is_dir() and any(folder.iterdir()) and not job.overwrite:
         raise CliError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
     inputs = source.paths if isinstance(source, ImageSource) else [source.path]
     pending = stack.enter_context(PendingFolder(folder, job.overwrite, inputs))
+    images = source if isinstance(source, ImageSource) else None
     if numbered:
-        return pending, ImageWriter(pending, suffix, partial(_numbered, job.output.name))
-    if isinstance(source, VideoSource):
+        return pending, ImageWriter(pending, suffix, partial(_numbered, job.output.name), images)
+    if images is None:
         return pending, ImageWriter(pending, ".png", lambda name, number: f"{name}.png")
-    return pending, ImageWriter(pending, None, lambda name, number: name)
+    return pending, ImageWriter(pending, None, images.written_name, images)
 
 
 def _numbered(pattern: str, name: str, number: int) -> str:
@@ -181,7 +205,13 @@ def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
     )
 
 
-def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+def _loop(
+    job: Job,
+    source: VideoSource | ImageSource,
+    upscaler: Upscaler,
+    writer: VideoWriter | ImageWriter,
+    changes: Changes | None,
+) -> None:
     known = source.info.frames
     total = min(known, job.limit) if known and job.limit else known or job.limit
     taken, end = 0, None
@@ -202,6 +232,8 @@ def _loop(job: Job, source: VideoSource | ImageSource, upscaler: Upscaler, write
                 if _seconds(frame) > end + _LATE:
                     break
                 continue
+            if changes:
+                changes.see(frame, name)
             put(upscaler.push(frame, name))
             taken += 1
             if taken == job.limit:

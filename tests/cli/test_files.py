@@ -1,0 +1,113 @@
+"""Output files: names, interruptions, and what is open when a command has failed."""
+
+import gc
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from vsaether.cli import commands, files, muxer
+from vsaether.cli.errors import CliError
+from vsaether.cli.interrupts import Interrupted, caught
+
+from .conftest import Run, make_video, read
+
+FAST = ("--preset", "ultrafast")
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A clip."""
+    return make_video(tmp_path / "in.mkv")
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "映" * 80 + "b" * 11, "é" * 120])
+def test_names_as_long_as_the_file_system_allows(run: Run, video: Path, tmp_path: Path, stem: str) -> None:
+    """255 bytes are a name, as a file and as a folder; a longer one is refused before work."""
+    result = run(video, tmp_path / f"{stem}.mkv", *FAST)
+    assert result.code == 0, result.err
+    assert len(read(tmp_path / f"{stem}.mkv").frames) == 12
+    result = run(video, tmp_path / f"{stem}_new", "--limit", 1)
+    assert result.code == 0, result.err
+    assert [path.name for path in (tmp_path / f"{stem}_new").iterdir()] == ["000001.png"]
+    result = run(video, tmp_path / f"{stem}{'c' * 20}.mkv", *FAST)
+    assert result.code == 1
+    assert "%|" not in result.err  # the progress bar has not begun
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_was_written_before_an_interruption_is_told(
+    tmp_path: Path, video: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the file has its name, Ctrl-C does not undo it."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(files, "_sync", _interrupting(tmp_path / "out.mkv"))
+    result = run(video, tmp_path / "out.mkv", *FAST)
+    assert result.code == 130
+    assert f"interrupted; {tmp_path / 'out.mkv'} had been written" in result.error
+    assert len(read(tmp_path / "out.mkv").frames) == 12
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def _interrupting(target: Path):  # noqa: ANN202
+    def sync(path: Path) -> None:
+        if target.exists():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return sync
+
+
+def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second Ctrl-C does not leave the first one's work half done; what the caller ignores stays ignored."""
+    tidied = False
+
+    def work() -> None:
+        nonlocal tidied
+        with caught():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGHUP)
+                tidied = True
+
+    with pytest.raises(Interrupted) as error:
+        work()
+    assert (tidied, error.value.number) == (True, signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with caught():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_command_runs_beside_the_main_thread(video: Path, tmp_path: Path, identity_engine: str) -> None:
+    """Where no signals arrive."""
+    codes: list[int] = []
+    arguments = ["upscale", str(video), str(tmp_path / "out.mkv"), "--engine", identity_engine, *FAST]
+    thread = threading.Thread(target=lambda: codes.append(commands.main(arguments)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_nothing_stays_open_after_an_error(
+    run: Run, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was begun is closed at once, and not when it is collected as garbage."""
+
+    def fail(*_: object) -> None:
+        raise CliError("no more")
+
+    monkeypatch.setattr(muxer.VideoWriter, "write", fail)
+    gc.disable()
+    try:
+        assert "no more" in run(video, tmp_path / "out.mkv", *FAST).error
+        opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path)]
+    finally:
+        gc.enable()
+    assert [name for name in opened if str(tmp_path) in name] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]

@@ -1,0 +1,54 @@
+"""Signals that end a command: Ctrl-C, a termination, a closed terminal or a dropped connection (SIGHUP).
+
+Each becomes an exception, so that what is half done is tidied away. Further ones are ignored meanwhile: the tidying
+would be left half done, too.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+"""What is caught, in words."""
+
+
+class Interrupted(BaseException):
+    """A signal of these. (No Exception: nothing is to catch it on its way.)"""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return SIGNALS[signal.Signals(self.number)]
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Raise Interrupted at the first of the signals.
+
+    What the caller ignores stays ignored, as SIGHUP under nohup. Beside the main thread, which alone gets signals,
+    nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raised = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        if not raised:
+            raised = True
+            raise Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
