@@ -1,11 +1,17 @@
 """Films which change midway: the work goes on as the video began, and a note says what changed."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import vapoursynth as vs
+
+from vsaether.cli.formats import Layout, Tags
+from vsaether.cli.graph import Upscaler
 
 from .conftest import Run, make_video, read
 
@@ -123,3 +129,26 @@ def test_times_off_the_grid_are_kept(run: Run, tmp_path: Path) -> None:
     after = read(tmp_path / "out.mp4")
     assert after.times[:30] == [i / rate for i in range(30)]
     assert after.times[30:] == [Fraction(time, 1000) for time in times[30:]]
+
+
+def test_results_are_copies_only_of_what_has_to_be_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling a frame takes long: only side data and field flags, which PyAV cannot set, are worth it."""
+    scaled = []
+    layout, tags = Layout(vs.GRAY, 8), Tags(2, 1, 2, 2, 0)
+    for carries in (True, False):
+        upscaler = Upscaler(
+            lambda clip: clip.resize.Point(clip.width * 2, clip.height * 2),
+            2,
+            lambda layout, tags, suffix: (layout, tags),
+            1,
+            carries=lambda frame, carries=carries: scaled.append(carries) or carries,
+        )
+        shown = av.VideoFrame.from_ndarray(np.arange(64, dtype=np.uint8).reshape(8, 8), "gray")
+        shown.pts, shown.duration, shown.time_base = 7, 3, Fraction(1, 25)
+        tags.put(shown)
+        ((result, name), *_) = [*upscaler.push(shown, "x"), *upscaler.flush()]
+        upscaler.close()
+        assert (name, result.pts, result.duration, result.width, result.height) == ("x", 7, 3, 16, 16)
+        assert Tags.of(result) == tags
+        assert np.array_equal(layout.planes(result)[0][0][::2, ::2], layout.planes(shown)[0][0])
+    assert scaled == [True, False]

@@ -79,20 +79,28 @@ def test_damaged_frames_are_counted(run: Run, tmp_path: Path) -> None:
     assert "damaged" not in run(source, tmp_path / "out2.mkv", *FAST).err
 
 
-@pytest.mark.parametrize(("part", "audio"), [(0.35, "aac"), (0.6, None), (0.9, None)])
-def test_a_matroska_file_that_ends_early_is_told(run: Run, tmp_path: Path, part: float, audio: str | None) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "part", "audio"),
+    [(".mkv", 0.35, "aac"), (".mkv", 0.6, None), (".mkv", 0.9, None), (".flv", 0.5, "aac"), (".avi", 0.6, "mp3")],
+)
+def test_a_file_which_is_cut_off_is_told(run: Run, tmp_path: Path, suffix: str, part: float, audio: str | None) -> None:
     """Its header says how long it should be."""
-    source = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(50)], audio=audio, options={"bf": "2"})
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    options = {} if suffix == ".avi" else {"bf": "2"}
+    pts = [40 * i for i in range(50)]
+    source = make_video(tmp_path / f"in{suffix}", pts=pts, audio=audio, codec=codec, options=options)
     data = source.read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * part)])
-    result = run(tmp_path / "cut.mkv", tmp_path / "out.mkv", *FAST)
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(data[: int(len(data) * part)])
+    result = run(cut, tmp_path / "out.mkv", *FAST)
     assert result.code == 0, result.err
     there = len(read(tmp_path / "out.mkv").times)
     assert 0 < there < 50
     assert "the input ends early" in result.out
-    told = int(result.out.partition("ends early: ")[2].split()[2])
-    assert abs(told - 50) <= 2
-    assert "early" not in run(source, tmp_path / "out2.mkv", *FAST).out
+    assert "ends early" not in run(source, tmp_path / "out2.mkv", *FAST).out
+    if suffix != ".avi":  # PyAV's has one frame a millisecond
+        told = int(result.out.partition("ends early: ")[2].split()[2])
+        assert abs(told - 50) <= 2
 
 
 def test_a_film_trimmed_by_an_edit_list_is_whole(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 
@@ -214,3 +215,30 @@ def test_a_damaged_subtitle_ends_no_film(run: Run, tmp_path: Path) -> None:
     assert "note: 1 damaged packets of stream 1 could not be converted" in result.err
     with av.open(str(tmp_path / "out.mkv")) as after:
         assert [bytes(p) for p in after.demux(after.streams.subtitles[0]) if p.size] == [b"one", b"three"]
+
+
+def samples(path: Path) -> tuple[list[Fraction], np.ndarray]:
+    """When each part of the sound begins, and all of it."""
+    with av.open(str(path)) as file:
+        frames = list(file.decode(audio=0))
+    times = [Fraction(f.pts or 0) * Fraction(f.time_base.numerator, f.time_base.denominator) for f in frames]
+    return times, np.concatenate([f.to_ndarray()[0] for f in frames])
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "aac"), (".webm", "opus"), (".ts", "aac")])
+def test_sound_is_converted_where_it_cannot_be_copied(run: Run, tmp_path: Path, suffix: str, codec: str) -> None:
+    """A note says so; it is the same sound at the same time."""
+    source = make_video(tmp_path / "in.avi", pts=[40 * i for i in range(50)], audio="wmav2")
+    fast = ("--encoder-options", "cpu-used=8") if suffix == ".webm" else FAST
+    result = run(source, tmp_path / f"out{suffix}", *fast)
+    assert result.code == 0, result.err
+    name = "libopus" if codec == "opus" else codec
+    assert f"note: {suffix} cannot carry stream 1 (audio wmav2) as it is: converted to {name}" in result.err
+    assert read(tmp_path / f"out{suffix}").kinds[1][:2] == ("audio", codec)
+    (_, before), (times, after) = samples(source), samples(tmp_path / f"out{suffix}")
+    assert all(0 < later - earlier < Fraction(1, 10) for earlier, later in pairwise(times))
+    assert abs(len(before) - len(after)) < 4800
+    lag = np.argmax(np.correlate(before[20_000:60_000], after[21_000:59_000], "valid")) - 1000
+    assert abs(lag) < 1100
+    shift = 21_000 - 20_000 - (lag + 1000)
+    assert np.corrcoef(before[21_000 - shift : 59_000 - shift], after[21_000:59_000])[0, 1] > 0.99

@@ -103,7 +103,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")
     add("--pix-fmt", metavar="FMT", help="sample format; default: as the input")
-    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options of the encoder")
+    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options; values may hold commas")
     add("--fps", type=_rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--limit", type=_positive, metavar="N", help="only the first N frames")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")

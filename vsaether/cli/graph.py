@@ -52,17 +52,25 @@ class Upscaler:
 
     ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
     frames of a layout and tags whose names have a suffix. ``scale`` is the engine's factor; with a ``size``, frames of
-    which that makes another are resized to it.
+    which that makes another are resized to it. ``carries`` tells of which frames the results must be given what PyAV
+    cannot set: side data and field flags.
     """
 
     def __init__(
-        self, upscale: Upscale, scale: int, target: Target, depth: int, size: tuple[int, int] | None = None
+        self,
+        upscale: Upscale,
+        scale: int,
+        target: Target,
+        depth: int,
+        size: tuple[int, int] | None = None,
+        carries: Callable[[av.VideoFrame], bool] = lambda frame: True,
     ) -> None:
         self._upscale = upscale
         self._scale = scale
         self._target = target
         self._depth = depth
         self._size = size
+        self._carries = carries
         self._chains: OrderedDict[tuple, _Chain] = OrderedDict()
         self._jobs: deque[_Job] = deque()
 
@@ -121,10 +129,17 @@ class Upscaler:
 
     def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, chain: _Chain) -> av.VideoFrame:
         target, tags, (width, height) = chain.layout, chain.tags, chain.size
-        # A scaled copy carries what PyAV cannot set: side data, field flags, sample aspect. Its samples are replaced.
-        UNTAGGED.put(source)
-        frame = source.reformat(width, height, target.pix_fmt, interpolation="POINT")
-        frame.make_writable()
+        if self._carries(source):
+            # A scaled copy has it all; of a small copy, as its samples are replaced.
+            UNTAGGED.put(source)
+            frame = source.reformat(16, 16, target.pix_fmt, interpolation="POINT")
+            frame = frame.reformat(width, height, interpolation="POINT")
+            frame.make_writable()
+        else:
+            frame = av.VideoFrame(width, height, target.pix_fmt)
+            frame.pts, frame.duration = source.pts, source.duration
+            if source.time_base is not None:
+                frame.time_base = source.time_base
         tags.put(frame)
         frame.pict_type = 0
         planes, alpha = target.planes(frame)

@@ -99,6 +99,10 @@ class ImageSource:
             number += 1
             yield frame, path.name
 
+    def carries(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame may have EXIF data, or a colour profile."""
+        return True
+
     def written_name(self, name: str, number: int) -> str:
         """The name of the file which an image becomes: its own, if there is an encoder for it."""
         return self._names[name]

@@ -29,6 +29,7 @@ _PROBED = 16
 _PROBED_PIXELS = 1 << 28
 _TIME_BASE = 1_000_000
 _TS_DISCONT = 0x0200
+_FRAGILE = ("png", "apng")  # PyAV's access to side data crashes on the named colour profile of a PNG
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -145,6 +146,10 @@ class VideoSource:
         if number:
             self.missing = self._missing(number, (last or 0) + step, usual, end)
 
+    def carries(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame has side data, or field flags."""
+        return frame.interlaced_frame or self.decoder.name in _FRAGILE or len(frame.side_data) > 0
+
     def close(self) -> None:
         """Close the file."""
         self.container.close()
@@ -178,11 +183,13 @@ class VideoSource:
                 return 0
             # Without those which an edit list leaves out.
             return max(0, sum(not entry.is_discard for entry in self.stream.index_entries) - number)
-        if "matroska" in self.container.format.name and self.container.duration:
+        told = Fraction(0)
+        if self.container.format.name in ("matroska,webm", "flv") and self.container.duration:
             told = Fraction(self.container.duration + (self.container.start_time or 0), _TIME_BASE)
-            gap = (told - end) * self.info.rate
-            return round(gap) if gap > Fraction(3, 2) else 0
-        return 0
+        elif self.container.format.name == "avi":
+            told = self.stream.frames / self.info.rate
+        gap = (told - end) * self.info.rate
+        return round(gap) if gap > Fraction(3, 2) else 0
 
     def _probe(self) -> tuple[VideoInfo, bool]:
         """Decode the first frames ahead: much is only told there. Also whether pts are wrong, but dts right."""
@@ -200,9 +207,8 @@ class VideoSource:
         if not frames:
             raise CliError(f"{self.path}: no frame of its video ({context.name}) can be decoded")
         first, layout = planar(frames[0])
-        # PyAV's access to side data crashes on the named colour profile of a PNG.
         side_data = {}
-        if context.name not in ("png", "apng"):
+        if context.name not in _FRAGILE:
             side_data = {kind: bytes(data) for kind, data in first.side_data.items()}
         by_dts = not _increasing([f.pts for f in frames]) and _increasing([f.dts for f in frames])
         rates = (fraction(each or 0) for each in (stream.guessed_rate, stream.base_rate, stream.average_rate))

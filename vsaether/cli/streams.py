@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from av.format import Flags
 from av.stream import AttachmentStream, Disposition, Stream
 
+from .audio import AUDIO_CODECS, AudioConversion
 from .decoding_times import DecodingTimes
 from .encoders import MUXERS
 from .errors import CliError
@@ -170,12 +171,20 @@ def _way(stream: Stream, source: VideoSource, suffix: str) -> tuple[Way | None, 
         works = _returns_data if stream.type == "data" and muxer in _MP4 else _works
         if works(copy, muxer):
             return copy, None
-    if muxer != "mpegts" and stream.codec_context is not None and stream.codec_context.codec.text_sub:
-        for codec in TEXT_CODECS:
-            way = partial(TextConversion, stream, codec)
-            if _works(way, muxer):
-                return way, f"{suffix} cannot carry {_named(stream)} as it is: converted to {codec}"
+    for name, way in _conversions(stream):
+        if (muxer != "mpegts" or name in _TS_CODECS) and _works(way, muxer):
+            return way, f"{suffix} cannot carry {_named(stream)} as it is: converted to {name}"
     return None, None
+
+
+def _conversions(stream: Stream) -> Iterator[tuple[str, Way]]:
+    """The codecs which a stream can be converted to, if any."""
+    if stream.codec_context is None:
+        return
+    if stream.type == "audio":
+        yield from ((codec, partial(AudioConversion, stream, codec)) for codec in AUDIO_CODECS)
+    elif stream.codec_context.codec.text_sub:
+        yield from ((codec, partial(TextConversion, stream, codec)) for codec in TEXT_CODECS)
 
 
 def _works(way: Way, muxer: str) -> bool:

@@ -107,7 +107,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         source = _source(job)
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
-        upscaler = Upscaler(_filter(job), engine.scale, writer.target, job.num_streams + 2, writer.size)
+        depth = job.num_streams + 2
+        upscaler = Upscaler(_filter(job), engine.scale, writer.target, depth, writer.size, source.carries)
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
