@@ -50,6 +50,19 @@ def test_the_default_format_keeps_alpha(
     assert abs(mask[:, 70:124] - 85).max() <= 3
 
 
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("ffv1", "yuva420p10le"), ("prores_ks", "yuva444p10le")])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_alpha_is_left_out_with_a_note_where_the_default_encoder_cannot(
+    run: Run, tmp_path: Path, codec: str, pix_fmt: str, suffix: str
+) -> None:
+    """x265 is built without it as a rule."""
+    source = make_video(tmp_path / "in.mkv", codec=codec, pix_fmt=pix_fmt, pts=[0, 40], picture=half)
+    result = run(source, tmp_path / f"out{suffix}", "--preset", "ultrafast")
+    assert result.code == 0, result.err
+    assert "note: libx265 cannot hold the alpha channel" in result.err
+    assert "10le" in read(tmp_path / f"out{suffix}").pix_fmt or "12le" in read(tmp_path / f"out{suffix}").pix_fmt
+
+
 def test_an_unusual_format_is_taken_on_request(run: Run, tmp_path: Path) -> None:
     """With the option of FFmpeg that its own message names."""
     source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuva444p", pts=[0, 40], picture=half)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from vsaether.cli import muxer
 from vsaether.cli.images import read_image
 
 from ..conftest import MakeEngine
@@ -494,3 +495,23 @@ def test_a_cover_picture_is_copied(run: Run, tmp_path: Path) -> None:
         cover = after.streams.video[1]
         assert cover.disposition & Disposition.attached_pic
         assert (cover.codec_context.name, cover.codec_context.width) == ("png", 64)
+
+
+@pytest.mark.parametrize("times", [[0], [0, 40], VFR[:4]])
+@pytest.mark.parametrize("wrong", [140382974514288, -5_000_000])
+def test_times_of_decoding_without_sense(
+    run: Run, tmp_path: Path, times: list[int], wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x265 moves them by what happens to lie on its stack where a video is shorter than its delay; MP4 needs them."""
+    mux = muxer.VideoWriter._mux
+
+    def moved(self: muxer.VideoWriter, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.dts = (packet.pts or 0) - wrong
+        mux(self, packets)
+
+    monkeypatch.setattr(muxer.VideoWriter, "_mux", moved)
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuv420p10le", pts=times)
+    result = run(source, tmp_path / "out.mp4", *FAST, "--encoder-options", "x265-params=bframes=0")
+    assert result.code == 0, result.err
+    assert read(tmp_path / "out.mp4").times == [time * MILLISECOND for time in times]

@@ -30,8 +30,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
-_EXPERIMENTAL = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
-"""Sample formats which an encoder offers, but does not take without ``strict=experimental``."""
+_SPECIAL = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"), "libx265": ("yuva420p", "yuva420p10le")}
+"""Sample formats which an encoder offers, but takes only with ``strict=experimental``, or if it was built for them."""
 _EVEN = ("libx264", "libx265", "libsvtav1")
 _INTERLACED = ("libx264", "mpeg2video", "prores_ks", "prores", "dnxhd", "ffv1", "rawvideo", "v210")
 
@@ -132,7 +132,7 @@ def _pix_fmt(codec: av.Codec, wanted: str | None, layout: Layout) -> tuple[str, 
 
 def _usual(codec: str, names: list[str], layout: Layout) -> list[str]:
     """The sample formats which a layout may become unasked: with alpha if it has alpha and any of them has."""
-    usual = {name: held for name in names if (held := _layout(name)) and name not in _EXPERIMENTAL.get(codec, ())}
+    usual = {name: held for name in names if (held := _layout(name)) and name not in _SPECIAL.get(codec, ())}
     if layout.bits < 32:  # half floats hold fewer bits than they seem to
         usual = {name: held for name, held in usual.items() if held.bits < 32}
     return [name for name, held in usual.items() if layout.alpha and held.alpha] or list(usual) or names

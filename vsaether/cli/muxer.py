@@ -26,6 +26,7 @@ _ITUNES_MUSIC = ("title", "artist", "album_artist", "album", "composer", "date",
 _ITUNES_VIDEO = ("show", "episode_id", "episode_sort", "season_number", "network", "synopsis", "hd_video", "media_type")
 _ITUNES_OTHER = ("comment", "copyright", "description", "keywords", "compilation", "track", "disc", "creation_time")
 _ITUNES_TAGS = frozenset((*_ITUNES_MUSIC, *_ITUNES_VIDEO, *_ITUNES_OTHER, "gapless_playback", "language"))
+_MOST_DELAY = 3600  # seconds between decoding and presentation; no encoder holds a frame back for longer
 
 
 class VideoWriter:
@@ -56,6 +57,9 @@ class VideoWriter:
         # Matroska would round them again.
         self._grid = info.grid if MUXERS[suffix] not in ("matroska", "webm") else None
         self._written = 0
+        self._times: list[int] = []
+        self._tick = Fraction(0)
+        self._dts_shift = 0
         self._time = Fraction(0)
         self._start = source.start if source and MUXERS[suffix] != "mpegts" else Fraction(0)
         others = Plan()
@@ -114,6 +118,8 @@ class VideoWriter:
         if self._start and frame.pts is not None:
             frame.pts -= round(self._start / fraction(frame.time_base))
         self.frames += 1
+        if frame.pts is not None:
+            self._times, self._tick = [*self._times[:1], frame.pts], fraction(frame.time_base)
         with self._writing():
             self._mux(self._video.encode(frame))
 
@@ -182,9 +188,22 @@ class VideoWriter:
             stream.metadata["alpha_mode"] = "1"
         return stream
 
+    def _mend(self, packet: av.Packet) -> None:
+        """Give times of decoding back their sense: x265 never sets its delay where a video is shorter than that.
+
+        All of them are off by the same, then. As late as the whole video is long is late enough.
+        """
+        if packet.dts is None or packet.pts is None:
+            return
+        if self._written == 1 and not 0 <= (packet.pts - packet.dts) * fraction(packet.time_base) <= _MOST_DELAY:
+            length = round((self._times[-1] - self._times[0]) * self._tick / fraction(packet.time_base))
+            self._dts_shift = packet.pts - packet.dts - length
+        packet.dts += self._dts_shift
+
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
             self._written += 1
+            self._mend(packet)
             dts = packet.dts if packet.dts is not None else packet.pts
             if dts is not None:
                 self._out.mux(list(self._others.release(dts * fraction(packet.time_base))))
