@@ -6,11 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import arch
 from training import train
+from training.data import read_images
 
 from .conftest import Run
 
@@ -27,13 +29,19 @@ def test_all_are_here() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_three_steps(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_three_steps(run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
     config = read(name)
     assert train.read_config(CONFIGS[name], "float")[1].steps > 1000
     small = {"steps": 3, "batch": 1, "patch": 16, "save_every": 2}
     config["float"] |= small
     config["qat"] |= small | {"calibration_batches": 1}
+    for stage in (config["float"], config["qat"]):
+        if "answers" in stage:
+            stage["answers"] = str(tmp_path / "answers")
+    (tmp_path / "answers").mkdir()
+    for image, pixels in read_images(images, 1)[0].items():
+        np.save(tmp_path / "answers" / f"{image}.npy", pixels)
     assert run("net", config=config) == 0
     assert run("net", "--stage", "qat", config=config) == 0
     for stage, file in (("float", "notfused"), ("qat", "qat")):
