@@ -25,8 +25,8 @@ X86 = {
     "form_avx2.cpp": ["-mavx2", "-mfma"],
 }
 FLAGS = {
-    **dict.fromkeys(("aether.c", "run.c"), ["-std=c11", *COMMON]),
-    **dict.fromkeys(("network.cpp", "model.cpp", "workers.cpp", "plain.cpp"), CXX),
+    **{name: ["-std=c11", *COMMON] for name in ("aether.c", "run.c")},
+    **{name: CXX for name in ("network.cpp", "model.cpp", "workers.cpp", "plain.cpp")},
     **({name: [*CXX, *flags] for name, flags in X86.items()} if platform.machine() in ("x86_64", "AMD64") else {}),
 }
 
