@@ -318,7 +318,7 @@ template <class S> class Gated final : public aether::Form {
 
     template <class Put> void first_strip(const Image<S> &image, const Stream &stream, int s, Put &put) const {
         const auto inverse_step = S::set(step_after(-1));
-        with_constant<S::ROW_VECTORS>(first_.vectors, [&](auto n) {
+        with_constant<S::ROW_VECTORS>(first_.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value;
             for (int x = 0; x < stream.width; x++)
                 for (int tile = 0; tile < first_.tiles; tile++) {
@@ -365,7 +365,7 @@ template <class S> class Gated final : public aether::Form {
     void multiply_gates(const Matrix<S> &m, int columns, const Code *from, Code *to, Ahead &ahead) const {
         const auto zero = S::set(0);
         const int lines = divide_up(60, m.tiles);
-        with_constant<S::GATES>(m.vectors / 2, [&](auto n) {
+        with_constant<S::GATES>(m.vectors / 2, [&](auto n) AETHER_APART {
             constexpr int HALF = decltype(n)::value, N = 2 * HALF;
             for (int tile = 0; tile < m.tiles; tile++) {
                 const float *scale = m.scale + static_cast<size_t>(tile) * N * S::LANES;
@@ -393,7 +393,7 @@ template <class S> class Gated final : public aether::Form {
     void add_products(const Matrix<S> &m, float step, int columns, const Code *from, const Stream &stream, int x, int s,
                       Put &put) const {
         const auto inverse_step = S::set(step);
-        with_constant<S::VECTORS>(m.vectors, [&](auto n) {
+        with_constant<S::VECTORS>(m.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value;
             for (int tile = 0; tile < m.tiles; tile++)
                 for (int column = 0; column < columns; column++) {
@@ -425,7 +425,7 @@ template <class S> class Gated final : public aether::Form {
 
     // The convolution after the blocks, and the first one once more, into the residual stream, which is done with.
     void after_row(const Rows<S> &codes, const Image<S> &image, const Stream &stream, int y) const {
-        with_constant<S::ROW_VECTORS>(after_.vectors, [&](auto n) {
+        with_constant<S::ROW_VECTORS>(after_.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
             convolve_row<S, M, N>(after_, codes, codes.channels, 0, codes.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
                 float *const place = stream.pixel(x, y);
@@ -451,7 +451,7 @@ template <class S> class Gated final : public aether::Form {
     }
 
     void last_row(const Stream &stream, const Picture &p, int y) const {
-        with_constant<48 / S::LANES>(last_vectors_, [&](auto n) {
+        with_constant<48 / S::LANES>(last_vectors_, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value, M = S::FLOAT_PIXELS;
             const int channels = m_.channels;
             for (int x = 0; x < p.width; x += M) {
