@@ -284,7 +284,7 @@ def graph_changes() -> dict[str, Callable[[onnx.GraphProto], object]]:
     return {
         "dilation": lambda g: attribute(g, "Conv", "dilations", [2, 2], 3),
         "stride": lambda g: attribute(g, "Conv", "strides", [2, 2], 0),
-        "padding": lambda g: attribute(g, "Conv", "pads", [0, 0, 0, 0], 2),
+        "padding": lambda g: attribute(g, "Conv", "pads", [0, 0, 0, 0], 1),
         "pad mode": lambda g: attribute(g, "Pad", "mode", "reflect"),
         "shuffle": lambda g: attribute(g, "DepthToSpace", "mode", "DCR"),
         "activation": lambda g: setattr(node(g, "Relu"), "op_type", "Abs"),

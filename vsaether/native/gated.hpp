@@ -464,11 +464,11 @@ template <class S> class Gated final : public aether::Form {
                     AETHER_UNROLL for (int v = 0; v < N; v++) sums[i][v] = S::load(last_ + v * S::LANES);
                 const float *w = last_ + N * S::LANES;
                 for (int tap = 0; tap < 9; tap++) {
-                    const ptrdiff_t offset = tap % 3 * stream.column;
-                    const float *const *row = pixels[tap / 3];
+                    const float *at[M];
+                    AETHER_UNROLL for (int i = 0; i < M; i++) at[i] = pixels[tap / 3][i] + tap % 3 * stream.column;
                     for (int c = 0; c < channels; c++, w += N * S::LANES)
                         AETHER_UNROLL for (int i = 0; i < M; i++) {
-                            const auto it = S::set(row[i][offset + c]);
+                            const auto it = S::set(at[i][c]);
                             AETHER_UNROLL for (int v = 0; v < N; v++) sums[i][v] =
                                 S::fma(S::load(w + v * S::LANES), it, sums[i][v]);
                         }
