@@ -19,6 +19,7 @@ import vapoursynth as vs
 from onnx.reference import ReferenceEvaluator
 
 import vsaether
+from benchmarks.native import random_blob
 from vsaether import backends, engines, native_model
 
 core = vs.core
@@ -40,43 +41,6 @@ SHAPES = [
     (0, 64, 0, 3, 1, 4, 1),
     (0, 112, 0, 3, 1, 3, 1),
 ]
-
-
-def random_blob(gated: int, channels: int, hidden: int, kernel: int, depth: int, scale: int, border: int) -> bytes:
-    """A model of random weights whose codes fill their range, and sometimes exceed it."""
-    random = np.random.default_rng(channels + depth)
-    parts = [native_model.MAGIC, struct.pack("<7I", gated, channels, hidden, kernel, depth, scale, border)]
-
-    def floats(*values: float) -> None:
-        parts.append(np.array(values, "<f4").tobytes())
-
-    def conv(out: int, inputs: int, size: int, spread: float = 60) -> None:
-        """Values of that standard deviation, from codes of one of about 60."""
-        weight = random.integers(-127, 128, (out, inputs, size, size)).astype(np.int8)
-        step = spread / (60 * 73 * np.sqrt(inputs * size * size))
-        parts.extend([weight.tobytes(), (step * random.uniform(0.5, 1.5, out)).astype("<f4").tobytes()])
-        parts.append((spread * random.normal(0, 0.3, out)).astype("<f4").tobytes())
-
-    floats(1 / 255)
-    conv(channels, 3, 3, 60 * 255)
-    outputs = 3 * scale * scale
-    if gated:
-        for _ in range(depth):
-            floats(1)
-            conv(channels, 1, kernel)
-            floats(-77.7, 88.8, 1)
-            conv(hidden, channels, 1, 8)
-            conv(hidden, channels, 1, 8)
-            floats(1)
-            conv(channels, hidden, 1)
-        floats(2)
-        conv(channels, channels, 3)
-        floats(*random.normal(0, 1e-4, 9 * channels * outputs + outputs))
-    else:
-        for i in range(depth + 1):
-            floats(1)
-            conv(channels if i < depth else outputs, channels, 3)
-    return b"".join(parts)
 
 
 @pytest.fixture(scope="module")
