@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 import vsaether
 from benchmarks.native import random_blob
-from vsaether import backends, engines, native_model
+from vsaether import backends, engines, native_backend, native_model
 
 core = vs.core
 
@@ -166,6 +166,15 @@ def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Pat
         strict=True,
     ):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, toy_engine: str) -> None:
+    monkeypatch.setattr(native_backend, "_forms", list)
+    assert "another version" in str(backends.probe()["native"])
+    assert isinstance(backends.create("auto", engines.resolve("tiny_2x_int8")), backends.OpenVINO)
+    monkeypatch.setattr(native_backend, "_forms", lambda: ["plain"])
+    with pytest.raises(vsaether.BackendError, match="no AVX2"):
+        backends.create("native", engines.resolve("tiny_2x_int8"))
 
 
 def test_tiles_change_nothing(presets_dir: Path, noise: Any, planes: Any) -> None:
