@@ -36,6 +36,17 @@ CROPS = {  # bundled picture: left, top, width and height of the detail, in HR p
     "text_ui_20.webp": (32, 32, 128, 96),
 }
 ZOOM = 3
+BENCHMARKS = ("Set5", "Set14", "BSD100", "Urban100")
+PUBLISHED = {  # Y-PSNR / SSIM of peers on BENCHMARKS, 2x, as their authors or traiNNer-redux give them
+    "compact_16x64": ("", "", "", "31.72 / 0.9257"),
+    "span_48": ("", "", "", "32.24 / 0.9294"),
+    "SMFANet": ("38.08 / 0.9607", "33.65 / 0.9185", "32.22 / 0.9002", "32.20 / 0.9282"),
+    "SMFANet+": ("38.19 / 0.9611", "33.92 / 0.9207", "32.32 / 0.9015", "32.70 / 0.9331"),
+}
+SOURCES = (
+    "Compact and SPAN: [traiNNer-redux's benchmarks](https://github.com/the-database/traiNNer-redux), trained on DF2K; "
+    "SMFANet: [its authors' figures](https://github.com/Zheng-MJ/SMFANet), DF2K"
+)
 
 
 def main() -> int:
@@ -84,15 +95,25 @@ def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
             f"{engines[name][f]['psnr']:.2f} / {engines[name][f]['ssim']:.4f}" if name in engines else ""
             for f in folders
         ]
+        if peer := next((p for p in PUBLISHED if name.startswith(p)), None):
+            cells = [published(peer, f) for f in folders]
         lines.append(f"| {name} | {' | '.join(cells)} | {f'{times[name]:.0f}' if name in times else ''} |")
+    for peer in PUBLISHED:
+        if not any(name.startswith(peer) for name in times):
+            lines.append(f"| {peer} | {' | '.join(published(peer, f) for f in folders)} | |")
     machine = speed["machine"]
     lines += [
         "",
         f"Y-PSNR in dB / SSIM, 2x. Time: the network alone on OpenVINO, {speed['size']} input, {machine['cores']} "
-        f"cores of an {machine['cpu']}, int8 with {machine['int8 instructions']}. The last rows are peers, whose "
-        "weights were random.",
+        f"cores of an {machine['cpu']}, int8 with {machine['int8 instructions']}. The last rows are peers: their "
+        f"quality is as published ({SOURCES}), their times were measured with random weights.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def published(peer: str, folder: str) -> str:
+    """A peer's figures on a benchmark; empty where none were published."""
+    return PUBLISHED[peer][BENCHMARKS.index(folder)] if folder in BENCHMARKS else ""
 
 
 def compare(name: str, scale: int) -> Image.Image:
