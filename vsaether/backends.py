@@ -15,6 +15,7 @@ from presets import int8
 
 from .engines import Engine
 from .errors import ArgumentError, BackendError
+from .native_backend import Native
 
 NUM_STREAMS = 2
 """Inferences at the same time, if not said otherwise. Two: cores that have nothing to do in the one, at its smallest
@@ -35,8 +36,17 @@ class Backend(Protocol):
         ...
 
     @classmethod
+    def refusal(cls, engine: Engine) -> str | None:
+        """Why this backend does not run that engine, or None if it does, as far as can be known without running it."""
+        ...
+
+    @classmethod
     def remark(cls, precision: str) -> str | None:
         """In what other way than it says an engine of that precision is computed here, or None if as it says."""
+        ...
+
+    def bytes_per_pixel(self, engine: Engine) -> int:
+        """Memory that all frames in work take, per input pixel of one."""
         ...
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
@@ -53,10 +63,17 @@ class _OnCPU:
         if self.device_id != 0:
             raise ArgumentError(f"device_id is {self.device_id!r}; a CPU backend has only device 0")
 
+    @classmethod
+    def refusal(cls, engine: Engine) -> str | None:
+        return None
+
+    def bytes_per_pixel(self, engine: Engine) -> int:
+        return engine.bytes_per_pixel * self.num_streams
+
 
 @dataclass(frozen=True)
 class OpenVINO(_OnCPU):
-    """Intel's OpenVINO on the CPU: the fast one for int8 engines.
+    """Intel's OpenVINO on the CPU.
 
     All that is not int8 in an engine is computed in float32, also where OpenVINO alone would choose bfloat16. An fp16
     engine is computed in float32 too, from its fp16 weights. On processors without 8-bit dot products (VNNI), where
@@ -142,7 +159,9 @@ class OnnxRuntime(_OnCPU):
         )
 
 
-BACKENDS: dict[str, type[OpenVINO] | type[OnnxRuntime]] = {cls.name: cls for cls in (OpenVINO, OnnxRuntime)}
+BACKENDS: dict[str, type[Native] | type[OpenVINO] | type[OnnxRuntime]] = {
+    cls.name: cls for cls in (Native, OpenVINO, OnnxRuntime)
+}
 """Every backend by name, the fastest first: the order in which "auto" tries them."""
 
 
@@ -151,8 +170,8 @@ def probe() -> dict[str, str | None]:
     return {name: cls.unusable() for name, cls in BACKENDS.items()}
 
 
-def create(name: str, *, num_streams: int = NUM_STREAMS, device_id: int = 0) -> Backend:
-    """The backend of that name, or for "auto" the first which can run here.
+def create(name: str, engine: Engine | None = None, *, num_streams: int = NUM_STREAMS, device_id: int = 0) -> Backend:
+    """The backend of that name, or for "auto" the first which can run that engine here.
 
     Raises BackendError if there is none, or ArgumentError if it cannot be used with these arguments.
     """
@@ -162,7 +181,7 @@ def create(name: str, *, num_streams: int = NUM_STREAMS, device_id: int = 0) -> 
         raise BackendError(f"there is no backend {name!r}; backends: auto, {', '.join(BACKENDS)}")
     reasons = []
     for cls in BACKENDS.values() if name == "auto" else [BACKENDS[name]]:
-        reason = cls.unusable()
+        reason = cls.unusable() or (cls.refusal(engine) if engine else None)
         if reason is None:
             return cls(num_streams=int(num_streams), device_id=device_id)
         reasons.append(f"{cls.name}: {reason}")

@@ -45,13 +45,15 @@ def upscale(
     Args:
         clip: the clip.
         engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours.
-        backend: "auto" (the first that can run here), "ov" (OpenVINO) or "ort" (ONNX Runtime).
+        backend: "auto" (the first that can run the engine here), "native" (our own kernels, for int8 engines), "ov"
+            (OpenVINO) or "ort" (ONNX Runtime).
         tile: tile size in pixels of the source (of one field, where it is interlaced), overlaps included; one number,
             or horizontal and vertical. Default: the whole frame where memory allows, else the tiles which make the
             least work of those which do.
         overlap: pixels of the source which are computed beyond a tile's share on each side; default: as many as the
             engine sees, so that no seam can show. Fewer are faster, and not seamless.
-        num_streams: inferences at the same time, which share the memory there is for tiles.
+        num_streams: inferences at the same time, which share the memory there is for tiles ("native" works on one
+            frame with all cores).
         device_id: the device of the backend; CPUs have only number 0.
         matrix: matrix of a YUV clip (number as in H.273) where its ``_Matrix`` is wrong.
         range: 0 limited or 1 full, where the clip's ``_Range`` is wrong.
@@ -85,8 +87,8 @@ def _upscale(
         raise ArgumentError(f"dither is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
     tile = _pair("tile", tile, 1)
     overlap = _pair("overlap", overlap, 0)
-    backend = backends.create(backend_name, num_streams=num_streams, device_id=device_id)
     engine = engines.resolve(engine_name)
+    backend = backends.create(backend_name, engine, num_streams=num_streams, device_id=device_id)
     if remark := backend.remark(engine.precision):
         _warn(f"{FILTER}: {remark}")
 
@@ -99,7 +101,7 @@ def _upscale(
         clip.width,
         clip.height // 2 if interlaced else clip.height,
         radius=engine.radius,
-        bytes_per_pixel=engine.bytes_per_pixel * num_streams,
+        bytes_per_pixel=backend.bytes_per_pixel(engine),
         tile=tile,
         overlap=overlap,
     )

@@ -14,7 +14,7 @@ import vapoursynth as vs
 from onnx.reference import ReferenceEvaluator
 
 import vsaether
-from vsaether import backends
+from vsaether import backends, engines
 from vsaether.filter import PROPERTIES, _warn
 
 core = vs.core
@@ -79,10 +79,11 @@ def test_frames_and_properties_are_kept(noise: Any, toy_engine: str) -> None:
 
 
 def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise: Any, toy_engine: str) -> None:
-    assert isinstance(backends.create("auto"), backends.OpenVINO)
+    engine = engines.resolve(toy_engine)
+    assert isinstance(backends.create("auto", engine), backends.OpenVINO)
     monkeypatch.setattr(backends.OpenVINO, "unusable", classmethod(lambda cls: "out of order"))
-    assert backends.probe() == {"ov": "out of order", "ort": None}
-    assert isinstance(backends.create("auto"), backends.OnnxRuntime)
+    assert backends.probe()["ov"] == "out of order"
+    assert isinstance(backends.create("auto", engine), backends.OnnxRuntime)
     with pytest.raises(vs.Error, match=r"^aether\.Upscale: no backend can be used \(ov: out of order\)"):
         vsaether.upscale(noise(vs.RGB24, 16, 16), toy_engine, backend="ov")
 
@@ -91,7 +92,7 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
     ("arguments", "message"),
     [
         ({"engine": "huge_9x_fp4"}, "there is no engine 'huge_9x_fp4'; engines: "),
-        ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, ov, ort"),
+        ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, native, ov, ort"),
         ({"num_streams": 0}, "num_streams is 0; it must be a whole number from 1 to 1024"),
         ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
         ({"tile": 0}, "tile is 0; it must be one whole number or two .* of at least 1"),
@@ -120,7 +121,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, to
     [
         ({"clip": "in.mkv"}, "the clip is of type str; it must be a vapoursynth.VideoNode"),
         ({"engine": None}, "engine is None; it must be a name, or the path of an .onnx file"),
-        ({"backend": ["ov"]}, r"there is no backend \['ov'\]; backends: auto, ov, ort"),
+        ({"backend": ["ov"]}, r"there is no backend \['ov'\]; backends: auto, native, ov, ort"),
         ({"tile": 32.0}, "tile is 32.0; it must be one whole number or two"),
         ({"tile": "32x32"}, "tile is '32x32'; it must be one whole number or two"),
         ({"overlap": (8, 8.5)}, r"overlap is \(8, 8.5\); it must be one whole number or two"),

@@ -1,5 +1,5 @@
 /*
- * VapourSynth plugin "aether": core.aether.Upscale(clip, engine=...).
+ * VapourSynth plugin "aether": core.aether.Upscale(clip, engine=...), and the kernels of the backend native (run.h).
  *
  * The filter itself is the Python function vsaether.upscale; this file makes it a native VapourSynth function, so that
  * it autoloads, is listed with its typed arguments, and works in scripts which import nothing.
@@ -17,6 +17,8 @@
 #include <stdio.h>
 
 #include "VapourSynth4.h"
+
+#include "run.h"
 
 #define FILTER "aether.Upscale: "
 #define MESSAGE_SIZE 2048
@@ -150,4 +152,5 @@ VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
                              "num_streams:int:opt;device_id:int:opt;matrix:int:opt;range:int:opt;dither:data:opt;",
                              "clip:vnode;", upscale, NULL, plugin);
     vspapi->registerFunction("SetHandler", "handler:func;", "", set_handler, NULL, plugin);
+    aether_register_run(plugin, vspapi);
 }

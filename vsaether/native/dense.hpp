@@ -1,0 +1,148 @@
+// Dense networks: 3x3 convolutions with ReLU, codes from layer to layer. A frame of codes lies in rows of pixels of all
+// their channels, so that the three pixels of a kernel's row are one run of codes.
+#pragma once
+#include "image.hpp"
+
+namespace {
+
+// Rows of pixels of `channels` codes, with one pixel of zeros around and as many more to the right as tiles reach over.
+template <class S> struct Rows {
+    int width, height, channels;
+    ptrdiff_t pitch;
+    typename S::Code *codes;
+
+    static ptrdiff_t pitch_of(int width, int channels) {
+        const ptrdiff_t pitch = static_cast<ptrdiff_t>(width + 2 + S::ROW_PIXELS) * channels;
+        return pitch * static_cast<ptrdiff_t>(sizeof(typename S::Code)) % 4096 == 0 ? pitch + 64 : pitch;
+    }
+    static size_t bytes(int width, int height, int channels) {
+        return static_cast<size_t>(pitch_of(width, channels)) * (height + 2) * sizeof(typename S::Code);
+    }
+    Rows(typename S::Code *memory, int w, int h, int c)
+        : width(w), height(h), channels(c), pitch(pitch_of(w, c)), codes(memory) {}
+
+    const typename S::Code *around(int x, int y) const {
+        return codes + y * pitch + static_cast<ptrdiff_t>(x) * channels;
+    }
+    typename S::Code *at(int x, int y) const { return codes + (y + 1) * pitch + static_cast<ptrdiff_t>(x + 1) * channels; }
+
+    void clear(typename S::Code *from, typename S::Code *to) const {
+        while (from < to)
+            *from++ = S::ZERO;
+    }
+    // What is around row y: its ends, and the rows beyond the first and the last.
+    void clear_around(int y) const {
+        clear(at(-1, y), at(0, y));
+        clear(at(width, y), at(-1, y) + pitch);
+        if (y == 0)
+            clear(at(-1, -1), at(-1, 0));
+        if (y == height - 1)
+            clear(at(-1, height), at(-1, height) + pitch);
+    }
+};
+
+// One row of a 3x3 convolution: epilogue(tile, x, sums) for every M pixels; it cuts off what is beyond the row's end.
+template <class S, int M, int N, class Source, class Epilogue>
+AETHER_INLINE void convolve_row(const Matrix<S> &m, const Source &source, int pixel, int from, int to, int y,
+                                Epilogue epilogue) {
+    for (int tile = 0; tile < m.tiles; tile++)
+        for (int x = from; x < to; x += M) {
+            const typename S::Code *pixels[M];
+            AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = source.around(x, y) + p * pixel;
+            typename S::Int sums[M][N];
+            sum_products<S, M, N, S::K>(m, tile, pixels, source.pitch, sums);
+            epilogue(tile, x, sums);
+        }
+}
+
+template <class S> class Dense final : public aether::Form {
+  public:
+    explicit Dense(const Model &m) : m_(m), depth_(static_cast<int>(m.layers.size())), layers_(new Matrix<S>[depth_]) {
+        first_.pack_rows(m.first, STORED, S::ROW_VECTORS);
+        for (int i = 0; i < depth_; i++)
+            layers_[i].pack_rows(m.layers[i], m.channels, S::ROW_VECTORS);
+        last_.pack_rows(m.last, m.channels, S::ROW_VECTORS);
+    }
+    ~Dense() override { delete[] layers_; }
+
+    void run(const Picture &p, aether::Workers &workers) override {
+        const int width = p.width + 2 * m_.border, height = p.height + 2 * m_.border;
+        Image<S> image;
+        image.width = width, image.height = height, image.pitch = Image<S>::pitch_of(width);
+        const int rows = height + 2;
+        image.codes = static_cast<typename S::Code *>(
+            workers.frames[0].get(image.pitch * sizeof(typename S::Code) * static_cast<size_t>(rows)));
+        const size_t bytes = Rows<S>::bytes(width, height, m_.channels);
+        Rows<S> a(static_cast<typename S::Code *>(workers.frames[1].get(bytes)), width, height, m_.channels);
+        Rows<S> b(static_cast<typename S::Code *>(workers.frames[2].get(bytes)), width, height, m_.channels);
+
+        run_pass(workers, rows, [&](int y, int) { image.fill(m_, p, y, rows); });
+        run_pass(workers, height, [&](int y, int) {
+            a.clear_around(y);
+            b.clear_around(y);
+            layer_row(first_, image, STORED, a, y);
+        });
+        Rows<S> *from = &a, *to = &b;
+        for (int i = 0; i < depth_; i++) {
+            run_pass(workers, height, [&](int y, int) { layer_row(layers_[i], *from, m_.channels, *to, y); });
+            Rows<S> *const swap = from;
+            from = to, to = swap;
+        }
+        run_pass(workers, p.height, [&](int y, int) { last_row(*from, p, y); });
+    }
+
+  private:
+    template <class Source>
+    static void layer_row(const Matrix<S> &m, const Source &source, int pixel, const Rows<S> &to, int y) {
+        with_constant<S::ROW_VECTORS>(m.vectors, [&](auto n) {
+            constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
+            convolve_row<S, M, N>(m, source, pixel, 0, to.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
+                alignas(64) typename S::Code beyond[S::LANES];
+                AETHER_UNROLL for (int v = 0; v < N; v++) {
+                    const int channel = (tile * N + v) * S::LANES;
+                    typename S::Int codes[M];
+                    AETHER_UNROLL for (int p = 0; p < M; p++) codes[p] = S::round_to_code(
+                        S::max(value<S>(sums[p][v], m.scale + channel, m.bias + channel), S::set(0)));
+                    AETHER_UNROLL for (int p = 0; p < M; p += QUAD) {
+                        typename S::Code *places[QUAD];
+                        AETHER_UNROLL for (int i = 0; i < QUAD; i++) places[i] =
+                            x + p + i < to.width ? to.at(x + p + i, y) + channel : beyond;
+                        S::store_pixels(places, codes[p], codes[p + 1], codes[p + 2], codes[p + 3]);
+                    }
+                }
+            });
+        });
+    }
+
+    void last_row(const Rows<S> &from, const Picture &picture, int y) const {
+        const int border = m_.border;
+        with_constant<S::ROW_VECTORS>(last_.vectors, [&](auto n) {
+            constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
+            // Scales up to 4 have 48 outputs; a tile may hold a part of them.
+            alignas(64) float values[M][48 + 16];
+            for (int x = 0; x < picture.width; x += M) {
+                for (int tile = 0; tile < last_.tiles; tile++) {
+                    const typename S::Code *pixels[M];
+                    AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] =
+                        from.around(x + border, y + border) + p * from.channels;
+                    typename S::Int sums[M][N];
+                    sum_products<S, M, N, S::K>(last_, tile, pixels, from.pitch, sums);
+                    AETHER_UNROLL for (int v = 0; v < N; v++) {
+                        const int channel = (tile * N + v) * S::LANES;
+                        AETHER_UNROLL for (int p = 0; p < M; p++) S::store(
+                            values[p] + channel, value<S>(sums[p][v], last_.scale + channel, last_.bias + channel));
+                    }
+                }
+                for (int p = 0; p < smaller(M, picture.width - x); p++)
+                    put_pixel(m_, picture, x + p, y, values[p]);
+            }
+        });
+    }
+
+    const Model &m_;
+    const int depth_;
+    Matrix<S> first_, last_;
+    Matrix<S> *layers_;
+};
+
+} // namespace

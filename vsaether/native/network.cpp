@@ -1,0 +1,155 @@
+#include "network.h"
+
+#include "form.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace {
+
+using namespace aether;
+
+struct Choice {
+    const char *name;
+    bool (*runs_here)();
+    MakeForm *make;
+    double (*peak)();
+};
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+bool has_avx512_vnni() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+// Compilers know "avxvnni" by different versions; the processor says it in leaf 7, subleaf 1.
+bool has_avx_vnni() {
+    unsigned a = 7, b = 0, c = 1, d = 0, highest = 0;
+    if (!has_avx2())
+        return false;
+    asm volatile("cpuid" : "=a"(highest), "=b"(b), "=c"(c), "=d"(d) : "0"(7), "2"(0));
+    if (highest < 1)
+        return false;
+    asm volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "0"(7), "2"(1));
+    return (a >> 4 & 1) != 0;
+}
+#endif
+
+bool always() { return true; }
+double unknown() { return 0; }
+
+// The fastest first.
+const Choice CHOICES[] = {
+#if defined(__x86_64__)
+    {"avx512_vnni", has_avx512_vnni, make_avx512_vnni, peak_avx512_vnni},
+    {"avx_vnni", has_avx_vnni, make_avx_vnni, peak_avx_vnni},
+    {"avx2", has_avx2, make_avx2, peak_avx2},
+#endif
+    {"plain", always, make_plain, unknown},
+};
+
+const Choice &choose(const char *name) {
+    for (const Choice &choice : CHOICES)
+        if (choice.runs_here() && (!name || std::strcmp(name, choice.name) == 0))
+            return choice;
+    throw std::runtime_error(std::string("this processor does not run the form \"") + name + "\"; it runs " +
+                             aether_forms());
+}
+
+int available_threads() {
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return std::min(CPU_COUNT(&set), MAX_THREADS);
+#endif
+    const int count = static_cast<int>(std::thread::hardware_concurrency());
+    return count < 1 ? 1 : std::min(count, MAX_THREADS);
+}
+
+template <class F> bool guarded(char *error, size_t error_size, F f) {
+    const char *text = "there is not enough memory";
+    try {
+        f();
+        return true;
+    } catch (const std::bad_alloc &) {
+        std::snprintf(error, error_size, "%s", text);
+    } catch (const std::exception &e) {
+        std::snprintf(error, error_size, "%s", e.what());
+    }
+    return false;
+}
+
+} // namespace
+
+struct AetherNetwork {
+    Model model;
+    std::unique_ptr<Form> form;
+    std::shared_ptr<Workers> workers;
+};
+
+AetherNetwork *aether_network_open(const void *blob, size_t size, int threads, const char *form, char *error,
+                                   size_t error_size) {
+    std::unique_ptr<AetherNetwork> network;
+    const bool good = guarded(error, error_size, [&] {
+        if (threads < 0 || threads > MAX_THREADS)
+            throw std::runtime_error("threads is " + std::to_string(threads) + "; it must be from 1 to " +
+                                     std::to_string(MAX_THREADS) + ", or 0 for all processors");
+        const Choice &choice = choose(form);
+        network = std::make_unique<AetherNetwork>();
+        network->model = read_model(blob, size);
+        network->form.reset(choice.make(network->model));
+        network->workers = Workers::share(threads ? threads : available_threads());
+    });
+    return good ? network.release() : nullptr;
+}
+
+int aether_network_run(AetherNetwork *network, const float *const in[3], ptrdiff_t in_stride, float *const out[3],
+                       ptrdiff_t out_stride, int width, int height, char *error, size_t error_size) {
+    const bool good = guarded(error, error_size, [&] {
+        if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE)
+            throw std::runtime_error("a frame of " + std::to_string(width) + "x" + std::to_string(height) +
+                                     " was given; each side must be from 1 to " + std::to_string(MAX_SIDE));
+        const Picture picture = {{in[0], in[1], in[2]}, in_stride, {out[0], out[1], out[2]}, out_stride, width, height};
+        std::lock_guard<Workers> lock(*network->workers);
+        network->form->run(picture, *network->workers);
+    });
+    return good ? 0 : -1;
+}
+
+int aether_network_scale(const AetherNetwork *network) { return network->model.scale; }
+
+void aether_network_close(AetherNetwork *network) { delete network; }
+
+const char *aether_forms() {
+    static const std::string names = [] {
+        std::string text;
+        for (const Choice &choice : CHOICES)
+            if (choice.runs_here())
+                text += (text.empty() ? "" : ",") + std::string(choice.name);
+        return text;
+    }();
+    return names.c_str();
+}
+
+double aether_peak(const char *form) {
+    for (const Choice &choice : CHOICES)
+        if (choice.runs_here() && std::strcmp(form, choice.name) == 0)
+            return choice.peak();
+    return 0;
+}
