@@ -70,14 +70,14 @@ def build_engines(out: Path) -> int:
     """Static fp16 engines of every size that is measured."""
     import tensorrt_rtx_bindings as trt
 
-    from vsaether import trt_build
+    from vsaether.backends import builder
 
     out.mkdir(parents=True, exist_ok=True)
     for name in gpu_pack.ENGINES:
         model = (ROOT / "presets" / name / f"aether_{name}_fp16.onnx").read_bytes()
         for size in ("320x180", *FILTER_SIZES["cuda"]):
             width, height = map(int, size.split("x"))
-            plan = trt_build.build(trt, model, trt_build.static(width, height))
+            plan = builder.build(trt, model, builder.static(width, height))
             (out / f"{name}_fp16_{size}.engine").write_bytes(plan)
             print(f"{name} {size}: {len(plan):,} bytes")
     return 0

@@ -24,7 +24,7 @@ def upscale(
     clip: vs.VideoNode,
     engine: str | os.PathLike[str] = "small_2x_int8",
     *,
-    backend: str = "auto",
+    backend: str | backends.Backend = "auto",
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] | None = None,
     num_streams: int = backends.NUM_STREAMS,
@@ -44,9 +44,10 @@ def upscale(
 
     Args:
         clip: the clip.
-        engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours.
-        backend: "auto" (the first that can run the engine here), "native" (our own kernels, for int8 engines), "ov"
-            (OpenVINO) or "ort" (ONNX Runtime).
+        engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours. ``<preset>`` alone
+            is the precision that is the backend's fastest, which is logged.
+        backend: "auto" (the first that can run the engine here), the name of one (``vsaether engines`` lists them), or
+            one with its own options, such as ``vsaether.backends.OpenVINO(num_streams=4)``.
         tile: tile size in pixels of the source (of one field, where it is interlaced), overlaps included; one number,
             or horizontal and vertical. Default: the whole frame where memory allows, else the tiles which make the
             least work of those which do.
@@ -73,7 +74,7 @@ def upscale(
 def _upscale(
     clip: vs.VideoNode,
     engine_name: str | os.PathLike[str],
-    backend_name: str,
+    backend_name: str | backends.Backend,
     tile: int | Sequence[int] | None,
     overlap: int | Sequence[int] | None,
     num_streams: int,
@@ -87,8 +88,9 @@ def _upscale(
         raise ArgumentError(f"dither is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
     tile = _pair("tile", tile, 1)
     overlap = _pair("overlap", overlap, 0)
-    engine = engines.resolve(engine_name)
-    backend = backends.create(backend_name, engine, num_streams=num_streams, device_id=device_id)
+    backend, engine = backends.select(backend_name, engine_name, num_streams=num_streams, device_id=device_id)
+    if engines.is_preset(engine_name):
+        _inform(f"{FILTER}: {engine_name} is {engine.name} with the backend {backend.name}")
     if remark := backend.remark(engine.precision):
         _warn(f"{FILTER}: {remark}")
 
@@ -102,6 +104,7 @@ def _upscale(
         clip.height // 2 if interlaced else clip.height,
         radius=engine.radius,
         bytes_per_pixel=backend.bytes_per_pixel(engine),
+        memory=backend.memory(),
         tile=tile,
         overlap=overlap,
     )
@@ -143,6 +146,12 @@ def _upscale(
 def _warn(text: str) -> None:
     """Once a process: a script may call the filter for every scene."""
     vs.core.log_message(vs.MESSAGE_TYPE_WARNING, text)
+
+
+@functools.cache
+def _inform(text: str) -> None:
+    """Once a process too."""
+    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, text)
 
 
 def _check_clip(clip: vs.VideoNode) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-from .errors import EngineError
+from ..errors import EngineError
 
 Shape = tuple[int, int, int, int]
 
