@@ -73,7 +73,7 @@ def test_unknown_engine(run: Run, video: Path, tmp_path: Path) -> None:
 def test_unknown_backend(run: Run, video: Path, tmp_path: Path) -> None:
     """The backends are listed."""
     assert (
-        "backends: auto, ort_cuda, ncnn, native, ov, ort"
+        "backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort"
         in run(video, tmp_path / "out.mkv", "--backend", "abacus").error
     )
 

@@ -13,6 +13,8 @@ from .ncnn import Ncnn
 from .ort import OnnxRuntime
 from .ort_cuda import OrtCUDA
 from .ov import OpenVINO
+from .trt import TensorRT
+from .trt_rtx import TensorRTRTX
 
 __all__ = [
     "BACKENDS",
@@ -24,12 +26,16 @@ __all__ = [
     "OnnxRuntime",
     "OpenVINO",
     "OrtCUDA",
+    "TensorRT",
+    "TensorRTRTX",
     "create",
     "probe",
     "select",
 ]
 
-BACKENDS: dict[str, type[Backend]] = {cls.name: cls for cls in (OrtCUDA, Ncnn, Native, OpenVINO, OnnxRuntime)}
+BACKENDS: dict[str, type[Backend]] = {
+    cls.name: cls for cls in (TensorRT, TensorRTRTX, OrtCUDA, Ncnn, Native, OpenVINO, OnnxRuntime)
+}
 """Every backend by name, the fastest first: the order in which "auto" tries them."""
 
 
