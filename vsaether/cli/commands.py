@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_upscale(commands.add_parser("upscale", help="upscale a video, an image or a folder of images"))
     engines = commands.add_parser("engines", help="list engines and backends")
     engines.set_defaults(run=_engines)
+    cache = commands.add_parser("cache", help="the engines that TensorRT backends have built")
+    cache.add_argument("action", choices=("list", "verify", "clear"), help="list them, check them, or remove them")
+    cache.set_defaults(run=_cache)
     info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
     info.add_argument("file", type=Path, metavar="FILE")
     info.set_defaults(run=_info)
@@ -139,6 +142,12 @@ def _engines(options: argparse.Namespace) -> None:
     from .describe import engines
 
     print(engines())
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from . import cache
+
+    print({"list": cache.show, "verify": cache.verify, "clear": cache.clear}[options.action]())
 
 
 def _info(options: argparse.Namespace) -> None:
