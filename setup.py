@@ -26,7 +26,7 @@ X86 = {
 }
 FLAGS = {
     **{name: ["-std=c11", *COMMON] for name in ("aether.c", "run.c")},
-    **{name: CXX for name in ("network.cpp", "model.cpp", "workers.cpp", "plain.cpp")},
+    **dict.fromkeys(("network.cpp", "model.cpp", "workers.cpp", "plain.cpp"), CXX),
     **({name: [*CXX, *flags] for name, flags in X86.items()} if platform.machine() in ("x86_64", "AMD64") else {}),
 }
 

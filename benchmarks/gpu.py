@@ -68,10 +68,11 @@ def main() -> int:
 
 def build_engines(out: Path) -> int:
     """Static fp16 engines of every size that is measured."""
-    import tensorrt_rtx_bindings as trt
+    from vsaether.backends import TensorRTRTX, builder
 
-    from vsaether.backends import builder
-
+    trt = TensorRTRTX.library()
+    if trt is None:
+        raise SystemExit(f"benchmarks.gpu: engines need the Python module of TensorRT for RTX; {TensorRTRTX.install}")
     out.mkdir(parents=True, exist_ok=True)
     for name in gpu_pack.ENGINES:
         model = (ROOT / "presets" / name / f"aether_{name}_fp16.onnx").read_bytes()

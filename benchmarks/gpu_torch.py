@@ -131,7 +131,7 @@ def load(name: str, machine: Machine) -> nn.Module:
         torch.manual_seed(0)
         net = peers.PEERS[name]().eval()
         peers.merge(net)
-    return net.eval().half().to(machine.device, memory_format=torch.channels_last)
+    return net.eval().half().to(device=machine.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def load_into(nets: dict[str, nn.Module], name: str, machine: Machine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,9 +40,11 @@ def merge(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if hasattr(child, "eval_conv") and hasattr(child, "update_params"):
-                child.update_params()
-                relu = nn.LeakyReLU(0.05) if child.has_relu else None
-                setattr(parent, name, nn.Sequential(child.eval_conv, relu) if relu else child.eval_conv)
+                branches: Any = child
+                branches.update_params()
+                merged = branches.eval_conv
+                relu = nn.LeakyReLU(0.05) if branches.has_relu else None
+                setattr(parent, name, nn.Sequential(merged, relu) if relu else merged)
 
 
 def public_small() -> nn.Module:

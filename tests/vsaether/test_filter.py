@@ -92,7 +92,10 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
     ("arguments", "message"),
     [
         ({"engine": "huge_9x_fp4"}, "there is no engine 'huge_9x_fp4'; engines: "),
-        ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort"),
+        (
+            {"backend": "cuda"},
+            "there is no backend 'cuda'; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort",
+        ),
         ({"num_streams": 0}, "num_streams is 0; it must be a whole number from 1 to 1024"),
         ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
         ({"tile": 0}, "tile is 0; it must be one whole number or two .* of at least 1"),
@@ -121,7 +124,10 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, to
     [
         ({"clip": "in.mkv"}, "the clip is of type str; it must be a vapoursynth.VideoNode"),
         ({"engine": None}, "engine is None; it must be a name, or the path of an .onnx file"),
-        ({"backend": ["ov"]}, r"there is no backend \['ov'\]; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort"),
+        (
+            {"backend": ["ov"]},
+            r"there is no backend \['ov'\]; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort",
+        ),
         ({"tile": 32.0}, "tile is 32.0; it must be one whole number or two"),
         ({"tile": "32x32"}, "tile is '32x32'; it must be one whole number or two"),
         ({"overlap": (8, 8.5)}, r"overlap is \(8, 8.5\); it must be one whole number or two"),
