@@ -45,7 +45,7 @@ class Schedule:
     """How a block is cut up: a program's pixels, hidden channels a step, warps, stages of the weights' loads.
 
     `rows`: FLOAT32_SUMS, or HALF_ROWS to sum each row of the depthwise kernel in fp16 (two products an instruction),
-    and the rows in float32.
+    and the rows in float32. `registers`: a thread's at most. `paired`: `paired_block` instead of `fused_block`.
     """
 
     height: int = 8
@@ -55,21 +55,20 @@ class Schedule:
     stages: int = 2
     rows: int = FLOAT32_SUMS
     registers: int | None = None
+    paired: bool = False
 
 
 SCHEDULES = (
-    Schedule(),
-    Schedule(rows=HALF_ROWS),
     Schedule(8, 8, 32, 4, 2, HALF_ROWS),
-    Schedule(8, 8, 64, 4, 2, HALF_ROWS),
-    Schedule(8, 16, 64, 8, 2, HALF_ROWS),
-    Schedule(8, 16, 32, 8, 3, HALF_ROWS),
-    Schedule(8, 16, 32, 8, 1, HALF_ROWS),
-    Schedule(16, 16, 32, 8, 2, HALF_ROWS),
-    Schedule(16, 16, 32, 16, 2, HALF_ROWS),
+    Schedule(8, 8, 32, 4, 2, HALF_ROWS, paired=True),
+    Schedule(8, 16, 32, 8, 2, HALF_ROWS, paired=True),
+    Schedule(8, 8, 64, 4, 2, HALF_ROWS, paired=True),
+    Schedule(8, 8, 32, 4, 2, HALF_ROWS, 128, paired=True),
+    Schedule(8, 16, 32, 8, 2, HALF_ROWS, 128, paired=True),
+    Schedule(8, 8, 32, 4, 1, HALF_ROWS, paired=True),
+    Schedule(16, 16, 32, 8, 2, HALF_ROWS, paired=True),
+    Schedule(8, 8, 32, 4, 2, paired=True),
     Schedule(8, 16, 32, 4, 2, HALF_ROWS),
-    Schedule(4, 32, 32, 8, 2, HALF_ROWS),
-    Schedule(8, 8, 32, 4, 3, HALF_ROWS),
 )
 """Those worth timing on a card."""
 
@@ -161,6 +160,66 @@ def fused_block(  # noqa: ANN201
 
 
 @triton.jit
+def paired_block(  # noqa: ANN201
+    x,  # noqa: ANN001
+    y,  # noqa: ANN001
+    kernel,  # noqa: ANN001
+    kernel_bias,  # noqa: ANN001
+    fc1,  # noqa: ANN001
+    fc1_bias,  # noqa: ANN001
+    fc2,  # noqa: ANN001
+    fc2_bias,  # noqa: ANN001
+    height,  # noqa: ANN001
+    width,  # noqa: ANN001
+    limit,  # noqa: ANN001
+    K: tl.constexpr,  # noqa: N803
+    G: tl.constexpr,  # noqa: N803
+    H: tl.constexpr,  # noqa: N803
+    HB: tl.constexpr,  # noqa: N803
+    BH: tl.constexpr,  # noqa: N803
+    BW: tl.constexpr,  # noqa: N803
+    HALF: tl.constexpr,  # noqa: N803
+    STAGES: tl.constexpr,  # noqa: N803
+):
+    """The same with fewer and wider products: 2 * G and G channels, and a gate beside its own main in fc1.
+
+    fc1's columns, and its biases, are gate 0, main 0, gate 1, main 1 and so on: one product makes both, and the matrix
+    units leave the two of a pair in one thread.
+    """
+    C: tl.constexpr = 3 * G  # noqa: N806
+    R: tl.constexpr = K // 2  # noqa: N806
+    row = (width + 2 * R) * C
+    columns = tl.cdiv(width, BW)
+    tile = tl.program_id(0)
+    p = tl.arange(0, BH * BW)
+    top = (tile // columns) * BH + p // BW
+    left = (tile % columns) * BW + p % BW
+    inside = (top < height) & (left < width)
+    base = tl.minimum(top, height - 1) * row + tl.minimum(left, width - 1) * C
+    c0 = tl.arange(0, 2 * G)
+    c1 = tl.arange(0, G) + 2 * G
+    a0 = _depthwise(x, kernel, kernel_bias, base, c0, row, limit, C, K, HALF)
+    a1 = _depthwise(x, kernel, kernel_bias, base, c1, row, limit, C, K, HALF)
+
+    out0 = tl.zeros([BH * BW, 2 * G], tl.float32)
+    out1 = tl.zeros([BH * BW, G], tl.float32)
+    for start in tl.range(0, H, HB, num_stages=STAGES):
+        pair = 2 * start + tl.arange(0, 2 * HB)
+        both = tl.dot(a0, tl.load(fc1 + c0[:, None] * (2 * H) + pair[None, :]))
+        both = tl.dot(a1, tl.load(fc1 + c1[:, None] * (2 * H) + pair[None, :]), both)
+        both += tl.load(fc1_bias + pair)[None, :]
+        gate, main = tl.split(tl.reshape(both, [BH * BW, HB, 2]))
+        product = (tl.maximum(gate, 0.0) * main).to(tl.float16)
+        h = start + tl.arange(0, HB)
+        out0 = tl.dot(product, tl.load(fc2 + h[:, None] * C + c0[None, :]), out0)
+        out1 = tl.dot(product, tl.load(fc2 + h[:, None] * C + c1[None, :]), out1)
+
+    centre = base + R * row + R * C
+    _add_skip(x, y, fc2_bias, out0, centre, c0, inside)
+    _add_skip(x, y, fc2_bias, out1, centre, c1, inside)
+
+
+@triton.jit
 def _add_skip(x, y, bias, out, centre, c, inside):  # noqa: ANN001, ANN202
     """y = x + out + bias for some channels."""
     at = centre[:, None] + c[None, :]
@@ -170,7 +229,7 @@ def _add_skip(x, y, bias, out, centre, c, inside):  # noqa: ANN001, ANN202
 
 @dataclasses.dataclass
 class BlockWeights:
-    """A FusedAetherBlock's weights as the kernel reads them."""
+    """A FusedAetherBlock's weights as the kernels read them; `pairs` are fc1's with gate and main in turns."""
 
     kernel: Tensor
     kernel_bias: Tensor
@@ -178,6 +237,8 @@ class BlockWeights:
     fc1_bias: Tensor
     fc2: Tensor
     fc2_bias: Tensor
+    pairs: Tensor
+    pairs_bias: Tensor
 
     @classmethod
     def of(cls, block: FusedAetherBlock) -> BlockWeights:
@@ -185,6 +246,8 @@ class BlockWeights:
         conv, fc1, fc2 = block.conv, block.ffn.fc1, block.ffn.fc2
         assert conv.bias is not None and fc1.bias is not None and fc2.bias is not None
         half: Callable[[Tensor], Tensor] = lambda t: t.detach().half().contiguous()  # noqa: E731
+        hidden = fc2.weight.shape[1]
+        order = torch.arange(2 * hidden).view(2, hidden).T.flatten()  # gate 0, main 0, gate 1, ...
         return cls(
             half(conv.weight.flatten(1).T),
             conv.bias.detach().float(),
@@ -192,6 +255,8 @@ class BlockWeights:
             fc1.bias.detach().float(),
             half(fc2.weight[:, :, 0, 0].T),
             fc2.bias.detach().float(),
+            half(fc1.weight[order, :, 0, 0].T),
+            fc1.bias.detach().float()[order].contiguous(),
         )
 
 
@@ -201,10 +266,16 @@ def run_block(x: Tensor, y: Tensor, weights: BlockWeights, schedule: Schedule) -
     k = round(taps**0.5)
     height, width = x.shape[0] - 2 * (k // 2), x.shape[1] - 2 * (k // 2)
     tiles = triton.cdiv(height, schedule.height) * triton.cdiv(width, schedule.width)
-    fused_block[(tiles,)](
+    fc1, fc1_bias = (weights.pairs, weights.pairs_bias) if schedule.paired else (weights.fc1, weights.fc1_bias)
+    (paired_block if schedule.paired else fused_block)[(tiles,)](
         x,
         y,
-        *(getattr(weights, f.name) for f in dataclasses.fields(weights)),
+        weights.kernel,
+        weights.kernel_bias,
+        fc1,
+        fc1_bias,
+        weights.fc2,
+        weights.fc2_bias,
         height,
         width,
         BATCH_NORM_LIMIT,
