@@ -7,6 +7,7 @@ with ONNX Runtime what the engine file names.
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -252,6 +253,17 @@ def test_the_real_plugin_without_a_card(noise: Any, toy_engine: str) -> None:
     with pytest.raises(vsaether.BackendError, match="trt_rtx: no NVIDIA card can be used"):
         vsaether.upscale(noise(vs.RGBS, 16, 16), toy_engine, backend="trt_rtx")
     assert backends.create("auto", engines.resolve(toy_engine)).name in ("ncnn", "native", "ov", "ort")
+
+
+def test_a_graph_that_breaks_a_rule_is_refused(make_engine: Any) -> None:
+    """A zero point that is not int8 would be read as if it were: an engine of another picture."""
+    good = engines.resolve(str(make_engine(precision="int8")))
+    proto = onnx.load_model_from_string(good.model)
+    node = next(n for n in proto.graph.node if n.op_type == "QuantizeLinear")
+    del node.input[2:]
+    bad = dataclasses.replace(good, model=proto.SerializeToString())
+    assert backends.TensorRT.refusal(good) is None
+    assert (node.name or node.output[0]) in (backends.TensorRT.refusal(bad) or "")
 
 
 def test_int8_is_advised_against_where_it_is_slow() -> None:

@@ -16,7 +16,7 @@ import vapoursynth as vs
 from ..engine_cache import EngineCache
 from ..engines import Engine
 from ..errors import BackendError, EngineError
-from . import builder, selfcheck
+from . import builder, lint, selfcheck
 from .base import Common
 from .builder import BuildOptions
 
@@ -67,6 +67,11 @@ class TensorRT(Common):
         if cls.library() is None:
             return f"engines cannot be built without the Python module {cls.modules[0]}; {cls.install}"
         return None
+
+    @classmethod
+    def refusal(cls, engine: Engine) -> str | None:
+        faults = _faults(engine.model) if engine.precision == "int8" else ()
+        return f"the graph of {engine.name} breaks rules of TensorRT: {'; '.join(faults[:3])}" if faults else None
 
     def memory(self) -> int | None:
         """Half of the card's: whole frames, and as much again for what the library wants beside them."""
@@ -134,6 +139,11 @@ class TensorRT(Common):
             use_cuda_graph=self.use_cuda_graph,
             num_streams=self.num_streams,
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _faults(model: bytes) -> tuple[str, ...]:
+    return tuple(lint.faults(model))
 
 
 @functools.cache
