@@ -5,6 +5,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -15,6 +16,9 @@ from . import alpha, backends, colour, engines, fields, tiling
 from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
 
 FILTER = "aether.Upscale"
+
+OUT_OF_MEMORY = re.compile(r"out of memory|insufficient gpu memory|OutOfMemory|ALLOC_FAILED", re.IGNORECASE)
+"""What the plugins say where a device's memory does not suffice, when an engine is loaded."""
 
 PROPERTIES = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation", "_FieldBased")
 """The frame properties which decide what is done; each is one whole number."""
@@ -99,15 +103,21 @@ def _upscale(
     _check_props(props)
     source = colour.describe(clip, props, matrix, range)
     interlaced = fields.are_in(clip, props)
-    tiles = tiling.plan(
-        clip.width,
-        clip.height // 2 if interlaced else clip.height,
-        radius=engine.radius,
-        bytes_per_pixel=backend.bytes_per_pixel(engine),
-        memory=backend.memory(),
-        tile=tile,
-        overlap=overlap,
-    )
+    bytes_per_pixel = backend.bytes_per_pixel(engine)
+
+    def plan(memory: int | None) -> tiling.Tiling:
+        height = clip.height // 2 if interlaced else clip.height
+        return tiling.plan(
+            clip.width,
+            height,
+            radius=engine.radius,
+            bytes_per_pixel=bytes_per_pixel,
+            memory=memory,
+            tile=tile,
+            overlap=overlap,
+        )
+
+    tiles = plan(backend.memory())
 
     def infer_tile(rgb: vs.VideoNode) -> vs.VideoNode:
         try:
@@ -122,7 +132,18 @@ def _upscale(
         return result
 
     def infer(rgb: vs.VideoNode) -> vs.VideoNode:
-        return tiling.run(rgb, tiles, engine.scale, infer_tile)
+        nonlocal tiles
+        while True:
+            try:
+                return tiling.run(rgb, tiles, engine.scale, infer_tile)
+            except BackendError as error:
+                if not OUT_OF_MEMORY.search(str(error)):
+                    raise
+                before = tiles.x.tile * tiles.y.tile
+                tiles = plan(before * bytes_per_pixel // 2)
+                if tiles.x.tile * tiles.y.tile >= before:  # a tile size was given, or this is the smallest
+                    raise
+                _warn(f"{FILTER}: too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
 
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
         return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)

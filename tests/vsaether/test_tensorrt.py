@@ -37,6 +37,7 @@ class Plugin:
 
     def __init__(self, model: bytes) -> None:
         self.model, self.wrong, self.loaded, self.driver = model, False, [], 13000
+        self.pixels = 1 << 30
         real = getattr(core, "trt_rtx", None)
         signature = real.Model.signature if real else SIGNATURE
         assert signature == SIGNATURE
@@ -47,6 +48,8 @@ class Plugin:
         assert clips.format.id == vs.RGBS
         data = Path(arguments["engine_path"]).read_bytes()
         assert data
+        if clips.width * clips.height > self.pixels:
+            raise vs.Error("operator(): insufficient gpu memory, 3000 MiB are needed")
         self.loaded.append((clips.width, clips.height, arguments))
         result = core.ort.Model(clips, network_path=self.model, path_is_serialization=True, provider="")
         return result.std.Expr("x 0.9 *") if self.wrong else result
@@ -210,6 +213,28 @@ def test_tiles_share_one_engine(
     whole = np.stack(planes(vsaether.upscale(clip, toy.path, backend="ort")))
     np.testing.assert_allclose(tiled, whole, atol=1e-6)
     assert [options.shapes for options in builds] == ["1x3x24x32"]
+
+
+@needs_builder
+def test_too_little_memory_means_smaller_tiles(
+    toy: engines.Engine, plugin: Plugin, noise: Any, planes: Any, tmp_path: Path
+) -> None:
+    """The same picture, and it is said; with a tile of one's own it is an error, as with the smallest."""
+    plugin.pixels = 64 * 96
+    clip, backend = noise(vs.RGBS, 128, 96), Backend(cache=tmp_path / "cache")
+    said: list[str] = []
+    handle = core.add_log_handler(lambda _, message: said.append(message))
+    try:
+        got = np.stack(planes(vsaether.upscale(clip, toy.path, backend=backend)))
+    finally:
+        core.remove_log_handler(handle)
+    np.testing.assert_allclose(got, np.stack(planes(vsaether.upscale(clip, toy.path, backend="ort"))), atol=1e-6)
+    assert any("too little memory" in line for line in said)
+    with pytest.raises(vsaether.BackendError, match="insufficient gpu memory"):
+        vsaether.upscale(clip, toy.path, backend=backend, tile=(128, 96))
+    plugin.pixels = 16
+    with pytest.raises(vsaether.BackendError, match="insufficient gpu memory"):
+        vsaether.upscale(clip, toy.path, backend=backend)
 
 
 def test_a_ready_engine_is_loaded_as_it_is(
