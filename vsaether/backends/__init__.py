@@ -88,9 +88,13 @@ def _first(backend: str | Backend, engine_for: Any, num_streams: int, device_id:
     reasons = []
     auto = backend == "auto"
     for cls in [type(given)] if given is not None else BACKENDS.values() if auto else [BACKENDS[str(backend)]]:
-        reason = cls.passed_over() if auto else cls.unusable()
-        engine = None if reason else engine_for(cls)
-        reason = reason or (cls.refusal(engine) if engine else None)
+        engine = None
+        if auto:  # a refusal is seen in the file alone; to ask a device can take a second
+            engine = engine_for(cls)
+            reason = (cls.refusal(engine) if engine else None) or cls.passed_over()
+        elif not (reason := cls.unusable()):
+            engine = engine_for(cls)
+            reason = cls.refusal(engine) if engine else None
         if reason is None:
             return given or cls(num_streams=int(num_streams), device_id=device_id), engine  # pyright: ignore[reportCallIssue]
         reasons.append(f"{cls.name}: {reason}")

@@ -4,6 +4,9 @@
 # (VapourSynth plugins are found at run time.)
 
 import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,9 +84,24 @@ class Ncnn(Common):
 def _device(number: int) -> dict | str:
     """The properties of a Vulkan device, or why there is none."""
     try:
-        return vs.core.ncnn.DeviceProperties(number)
+        with _quiet():
+            return vs.core.ncnn.DeviceProperties(number)
     except vs.Error as error:
         return f"no Vulkan device was found ({error}); install the card's Vulkan driver"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without stderr: ncnn, asked for the first time, lists there every device and what it can do."""
+    saved = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silence, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(silence)
+        os.close(saved)
 
 
 @functools.lru_cache(maxsize=8)
