@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,25 +26,10 @@ SECONDS = 2.5
 
 
 @dataclasses.dataclass(frozen=True)
-class _OnGPU:
-    num_streams: int = 1
-    device_id: int = 0
-    name: ClassVar[str]
+class OrtCudaNHWC(backends.OrtCUDA):
+    """The backend ort_cuda, channels last: to see whether that is faster."""
 
-    @classmethod
-    def unusable(cls) -> str | None:
-        return None
-
-    @classmethod
-    def remark(cls, precision: str) -> str | None:
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class OrtCuda(_OnGPU):
-    """ONNX Runtime's CUDA provider."""
-
-    name = "ort_cuda"
+    name: ClassVar[str] = "ort_cuda_nhwc"
 
     def run(self, clip: vs.VideoNode, engine: engines.Engine) -> vs.VideoNode:
         """See vsaether.backends.Backend."""
@@ -55,53 +41,37 @@ class OrtCuda(_OnGPU):
             device_id=self.device_id,
             num_streams=self.num_streams,
             cudnn_benchmark=True,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class OrtCudaNHWC(_OnGPU):
-    """The same, channels last."""
-
-    name = "ort_cuda_nhwc"
-
-    def run(self, clip: vs.VideoNode, engine: engines.Engine) -> vs.VideoNode:
-        """See vsaether.backends.Backend."""
-        return core.ort.Model(
-            clip,
-            network_path=engine.model,
-            path_is_serialization=True,
-            provider="CUDA",
-            device_id=self.device_id,
-            num_streams=self.num_streams,
-            cudnn_benchmark=True,
+            tf32=False,
             prefer_nhwc=True,
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class TrtRtx(_OnGPU):
-    """TensorRT-RTX, from engines that were built before: `folder` holds one for each engine and size."""
+class PrebuiltRTX(backends.TensorRTRTX):
+    """The backend trt_rtx with engines that were built before: `folder` holds one for each engine and size."""
 
-    name = "trt_rtx"
     folder: ClassVar[Path] = Path("engines")
 
-    def run(self, clip: vs.VideoNode, engine: engines.Engine) -> vs.VideoNode:
-        """See vsaether.backends.Backend."""
-        return core.trt_rtx.Model(
-            clip,
-            engine_path=str(self.folder / f"{engine.name}_{clip.width}x{clip.height}.engine"),
-            device_id=self.device_id,
-            num_streams=self.num_streams,
-            use_cuda_graph=True,
-        )
+    @classmethod
+    def library(cls) -> ModuleType:
+        """No builder is needed."""
+        return ModuleType("tensorrt_rtx")
+
+    def built(self, engine: engines.Engine, width: int, height: int) -> Path:
+        """The one that was built before."""
+        return self.folder / f"{engine.name}_{width}x{height}.engine"
 
 
-KINDS: dict[str, Any] = {cls.name: cls for cls in (OrtCuda, OrtCudaNHWC, TrtRtx)} | {"ort": backends.BACKENDS["ort"]}
+KINDS: dict[str, Any] = {
+    "ort_cuda": backends.OrtCUDA,
+    "ort_cuda_nhwc": OrtCudaNHWC,
+    "trt_rtx": PrebuiltRTX,
+    "ort": backends.OnnxRuntime,
+}
 
 
 def measure(record: Record, kind: str, sizes: list[tuple[int, int]]) -> None:
     """Probe, check against the CPU, time; each step on its own."""
-    backends.BACKENDS[kind] = KINDS[kind]
     probed = record.step(f"{kind} probe", probe, kind)
     if probed is None:
         return
@@ -137,7 +107,7 @@ def check(kind: str, engine: str) -> dict[str, Any]:
     clip = blobs(width, height)
     frames = []
     for backend, name in ((kind, engine), ("ort", engine.replace("fp16", "fp32"))):
-        up = vsaether.upscale(clip, name, backend=backend, tile=CHECK_SIZE, dither="none", num_streams=1)
+        up = vsaether.upscale(clip, name, backend=KINDS[backend](num_streams=1), tile=CHECK_SIZE, dither="none")
         with up.get_frame(0) as frame:
             frames.append([np.asarray(frame[i]).astype(np.int32) for i in range(3)])
     difference = [np.abs(a - b) for a, b in zip(*frames, strict=True)]
@@ -187,7 +157,7 @@ def still(planes: list[np.ndarray], kind: int, frames: int) -> vs.VideoNode:
 def filter_speed(kind: str, engine: str, width: int, height: int, streams: int) -> dict[str, Any]:
     """Frames a second, YUV420P8 to YUV420P8, through vsaether.upscale, the whole frame as one tile."""
     up = vsaether.upscale(
-        noise(width, height, 100_000), engine, backend=kind, tile=(width, height), num_streams=streams
+        noise(width, height, 100_000), engine, backend=KINDS[kind](num_streams=streams), tile=(width, height)
     )
     return pace(up)
 
@@ -221,7 +191,7 @@ def pace(clip: vs.VideoNode) -> dict[str, Any]:
 def main() -> int:
     """python -m benchmarks.gpu_filter KIND RESULTS DEADLINE ENGINES SIZE..."""
     kind, results, deadline, folder, *sizes = sys.argv[1:]
-    TrtRtx.folder = Path(folder)
+    PrebuiltRTX.folder = Path(folder)
     with Record(Path(results), float(deadline)) as record:
         measure(record, kind, [(int(w), int(h)) for w, h in (s.split("x") for s in sizes)])
     return 0

@@ -24,7 +24,7 @@ SOURCES = ("arch", "benchmarks", "export", "presets", "vsaether")
 KEPT = ("_fused.safetensors", "_fp16.onnx", "_fp32.onnx", "_int8.onnx")
 FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 256 << 20}]
 DISTRIBUTIONS = {  # set -> distributions whose files it holds
-    "core": ("spandrel",),
+    "core": ("spandrel", "filelock", "platformdirs", "tqdm"),
     "vapoursynth": ("vapoursynth", "vapoursynth-mlrt-ort"),
     "ort_cuda": ("vapoursynth-mlrt-ort-cuda",),
     "trt_rtx": ("vapoursynth-mlrt-trt-rtx", "tensorrt-rtx-cu13-libs"),
