@@ -14,7 +14,7 @@ NATIVE = Path("vsaether/native")
 COMMON = ["-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden"]
 # A float's product and sum are contracted into one operation where the source says so, and nowhere else: every form of
 # the kernels gives the same bytes.
-CXX = ["-std=c++17", *COMMON, "-O3", "-ffp-contract=off"]
+CXX = ("-std=c++17", *COMMON, "-O3", "-ffp-contract=off")
 # One file an instruction set, chosen among when the plugin runs. GCC 12's own AVX-512 intrinsics raise the warning.
 X86 = {
     "form_avx512_vnni.cpp": [
@@ -47,7 +47,7 @@ class BuildPlugin(build_ext):
                 [source],
                 output_dir=self.build_temp,
                 include_dirs=ext.include_dirs,
-                extra_postargs=FLAGS[Path(source).name],
+                extra_postargs=list(FLAGS[Path(source).name]),
                 depends=ext.depends,
             )
         super().build_extension(ext)

@@ -3,14 +3,16 @@
     python -m benchmarks.speed [--size 480x270] [--rounds 12] [--docs docs]
 
 Two tables. Networks alone: time of one frame on OpenVINO's CPU plugin in the file's own precision, ours and
-peers (random weights: speed does not depend on them). End to end: YUV420P8 -> YUV420P8 frames through
-vsaether.upscale against the shortest hand-written script over the same ONNX file, each turn a process of its own.
+peers (random weights: speed does not depend on them), and of our int8 engines in our own kernels. End to end:
+YUV420P8 -> YUV420P8 frames through vsaether.upscale against the shortest hand-written script over the same ONNX file
+on OpenVINO, each turn a process of its own.
 Writes docs/speed.json, docs/speed.md and docs/speed.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import multiprocessing
@@ -20,9 +22,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,8 +33,9 @@ import vapoursynth as vs
 
 import vsaether
 from benchmarks import peers
+from benchmarks.native import Kernels
 from export.verify import write
-from vsaether import engines
+from vsaether import engines, native_model
 
 core: Any = vs.core  # plugins are attributes that no stub knows
 Result = TypeVar("Result")
@@ -88,7 +92,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> Times:
+def interleave(contestants: dict[str, Callable[[], object]], rounds: int) -> Times:
     """Median and minimum milliseconds of each callable, all of them in turn in every round; one warm-up each.
 
     Every other round goes backwards, so that nobody always runs in the wake of the same one.
@@ -109,7 +113,17 @@ def interleave(contestants: dict[str, Callable[[], None]], rounds: int) -> Times
 def network_times(width: int, height: int, rounds: int) -> Times:
     """Milliseconds a frame of the engines and the peers."""
     with tempfile.TemporaryDirectory() as folder:
-        return time_files(engine_files(Path(folder)), width, height, rounds)
+        return time_files(engine_files(Path(folder)), width, height, rounds, native=native_networks())
+
+
+def native_networks() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Our int8 engines in our own kernels."""
+    kernels = Kernels()
+    return {
+        f"{e.name} (native)": kernels.network(native_model.pack(e.model).data, e.scale)
+        for e in engines.available()
+        if e.precision == "int8"
+    }
 
 
 def engine_files(folder: Path) -> dict[str, Path]:
@@ -121,8 +135,16 @@ def engine_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def time_files(files: dict[str, Path], width: int, height: int, rounds: int) -> Times:
-    """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin. In a process without VapourSynth's (`alone`).
+def time_files(
+    files: dict[str, Path],
+    width: int,
+    height: int,
+    rounds: int,
+    native: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType({}),
+) -> Times:
+    """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin, and of what else is given, in turns with them.
+
+    In a process without VapourSynth's plugin (`alone`).
 
     Files of int8 are refused where OpenVINO's int8 is not exact: the time of a wrong result is no time.
     """
@@ -145,7 +167,10 @@ def time_files(files: dict[str, Path], width: int, height: int, rounds: int) -> 
 
         return run
 
-    return interleave({name: contestant(path) for name, path in files.items()}, rounds)
+    contestants: dict[str, Callable[[], object]] = {name: contestant(path) for name, path in files.items()}
+    for name, network in native.items():
+        contestants[name] = functools.partial(network, image[0])
+    return interleave(contestants, rounds)
 
 
 def script_times(width: int, height: int, rounds: int) -> Times:
@@ -209,7 +234,7 @@ def table(result: dict) -> str:
         f"Measured by `python -m benchmarks.speed --size {result['size']} --rounds {result['rounds']}` on {about}. "
         "All contestants take turns in one run; compare ratios within a table, not milliseconds across machines.",
         "",
-        "## Networks alone, OpenVINO CPU, 2x",
+        "## Networks alone, 2x, on OpenVINO's CPU plugin or in our own kernels (native)",
         "",
         "| network | ms a frame (median) | minimum | against compact_16x64_fp32 |",
         "|---|---|---|---|",
@@ -225,6 +250,10 @@ def table(result: dict) -> str:
         ("tiny_2x_int8", "compact_16x64_int8"),
         ("small_2x_int8", "compact_16x64_int8"),
         ("small_2x_int8", "public_small_fp32"),
+        ("small_2x_int8 (native)", "small_2x_int8"),
+        ("tiny_2x_int8 (native)", "tiny_2x_int8"),
+        ("small_2x_int8 (native)", "compact_16x64_int8"),
+        ("small_2x_int8 (native)", "span_48_fp32"),
     ):
         if top in networks and bottom in networks:
             ratio = networks[top]["median_ms"] / networks[bottom]["median_ms"]
@@ -251,7 +280,7 @@ def plot(result: dict, path: Path) -> None:
     ours = ["tab:orange" if n.startswith(("tiny", "small")) else "tab:gray" for n, _ in rows]
     bars = axes.barh([n for n, _ in rows], [t["median_ms"] for _, t in rows], color=ours)
     axes.bar_label(bars, fmt="%.0f ms", padding=3)
-    axes.set_xlabel(f"ms a frame, {result['size']}, OpenVINO CPU, {result['machine']['cores']} cores")
+    axes.set_xlabel(f"ms a frame, {result['size']}, CPU, {result['machine']['cores']} cores")
     axes.set_xscale("log")
     axes.margins(x=0.15)
     figure.tight_layout()

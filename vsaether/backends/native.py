@@ -42,7 +42,7 @@ class Native(OnCPU):
     def unusable(cls) -> str | None:
         forms = _forms()
         if not forms:
-            return "the VapourSynth plugin aether is not loaded; install this package again"
+            return "the VapourSynth plugin aether is not loaded, or of another version; install this package again"
         return None if forms[0] != "plain" else "this processor has no AVX2, for which the kernels are"
 
     @classmethod
@@ -62,9 +62,9 @@ class Native(OnCPU):
 
 
 def _forms() -> list[str]:
-    """The kernels' forms which run here, the fastest first; none without the plugin."""
+    """The kernels' forms which run here, the fastest first; none without the plugin, or with an older one."""
     plugin = getattr(vs.core, "aether", None)
-    return [] if plugin is None else plugin.Forms().split(",")
+    return plugin.Forms().split(",") if plugin is not None and hasattr(plugin, "Forms") else []
 
 
 def _blob(engine: Engine) -> native_model.Blob:

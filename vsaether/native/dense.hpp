@@ -94,7 +94,7 @@ template <class S> class Dense final : public aether::Form {
   private:
     template <class Source>
     static void layer_row(const Matrix<S> &m, const Source &source, int pixel, const Rows<S> &to, int y) {
-        with_constant<S::ROW_VECTORS>(m.vectors, [&](auto n) {
+        with_constant<S::ROW_VECTORS>(m.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
             convolve_row<S, M, N>(m, source, pixel, 0, to.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
                 alignas(64) typename S::Code beyond[S::LANES];
@@ -116,7 +116,7 @@ template <class S> class Dense final : public aether::Form {
 
     void last_row(const Rows<S> &from, const Picture &picture, int y) const {
         const int border = m_.border;
-        with_constant<S::ROW_VECTORS>(last_.vectors, [&](auto n) {
+        with_constant<S::ROW_VECTORS>(last_.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
             // Scales up to 4 have 48 outputs; a tile may hold a part of them.
             alignas(64) float values[M][48 + 16];

@@ -11,6 +11,8 @@
 // A lambda's, too: an array of sums which a function gets by reference lies in memory, unless the function is inlined.
 #define AETHER_INLINED __attribute__((always_inline))
 #define AETHER_INLINE inline AETHER_INLINED
+// And the functions that hold the loops stay apart: inlined in turn, GCC 12 no longer takes their arrays to pieces.
+#define AETHER_APART __attribute__((noinline))
 #define AETHER_UNROLL _Pragma("GCC unroll 16")
 
 namespace {

@@ -29,7 +29,11 @@ struct Avx512Vnni {
     static Float load_unaligned(const float *p) { return _mm512_loadu_ps(p); }
     static void store(float *p, Float v) { _mm512_storeu_ps(p, v); }
     static Float set(float v) { return _mm512_set1_ps(v); }
-    static Int broadcast(const Code *p) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t *>(p)); }
+    static Int broadcast(const Code *p) {
+        int32_t codes;
+        __builtin_memcpy(&codes, p, sizeof codes);
+        return _mm512_set1_epi32(codes);
+    }
 
     // One instruction of assembler, so that GCC keeps the order in which it is written: free to move it, GCC 12 has more
     // values alive than there are registers, and spills the sums (measured: half the speed).

@@ -22,7 +22,9 @@ struct Ymm {
     static void store(float *p, Float v) { _mm256_storeu_ps(p, v); }
     static Float set(float v) { return _mm256_set1_ps(v); }
     template <class T> static Int broadcast(const T *p) {
-        return _mm256_set1_epi32(*reinterpret_cast<const int32_t *>(p));
+        int32_t codes;
+        __builtin_memcpy(&codes, p, sizeof codes);
+        return _mm256_set1_epi32(codes);
     }
     static Float to_float(Int v) { return _mm256_cvtepi32_ps(v); }
     static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }

@@ -1,0 +1,283 @@
+"""The native kernels: one output for every form, thread count and tile; what they take, and what they refuse."""
+
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
+import dataclasses
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+import vapoursynth as vs
+from onnx.reference import ReferenceEvaluator
+
+import vsaether
+from benchmarks.native import random_blob
+from vsaether import backends, engines, native_backend, native_model
+
+core = vs.core
+
+SOURCES = Path(__file__).parents[2] / "vsaether" / "native"
+DRIVER = Path(__file__).with_name("native_forms.cpp")
+FORMS = core.aether.Forms().split(",")
+
+# gated, channels, hidden, kernel, depth, scale, border
+SHAPES = [
+    (1, 16, 16, 3, 1, 2, 0),
+    (1, 48, 48, 7, 2, 3, 3),
+    (1, 80, 64, 5, 1, 4, 2),
+    (1, 96, 192, 5, 2, 2, 4),
+    (1, 128, 240, 5, 1, 2, 1),
+    (1, 32, 48, 3, 0, 1, 1),
+    (0, 16, 0, 3, 0, 2, 0),
+    (0, 48, 0, 3, 2, 2, 2),
+    (0, 64, 0, 3, 1, 4, 1),
+    (0, 112, 0, 3, 1, 3, 1),
+]
+
+
+@pytest.fixture(scope="module")
+def picture(noise: Any) -> Callable[[int, int], vs.VideoNode]:
+    """picture(width, height) -> an RGBS clip with values below 0 and above 1, and some that are no numbers."""
+
+    def make(width: int, height: int) -> vs.VideoNode:
+        values = np.random.default_rng(width * 1000 + height).uniform(-0.2, 1.2, (3, height, width))
+        for plane, value in enumerate((np.nan, np.inf, -np.inf)):
+            values[plane].flat[width * height // 2] = value
+        blank = core.std.BlankClip(format=vs.RGBS, width=width, height=height, length=1, keep=True)
+
+        def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+            frame = f.copy()
+            for plane in range(3):
+                np.asarray(frame[plane])[:] = values[plane]
+            return frame
+
+        return blank.std.ModifyFrame(blank, fill)
+
+    return make
+
+
+def bits(clip: vs.VideoNode) -> np.ndarray:
+    with clip.get_frame(0) as frame:
+        return np.stack([np.array(frame[plane]).view(np.uint32) for plane in range(3)])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_form_gives_the_same_bytes(shape: tuple[int, ...], picture: Any) -> None:
+    blob = random_blob(*shape)
+    for size in ((1, 1), (11, 1), (1, 11), (37, 9), (25, 6)):
+        clip = picture(*size)
+        expected = bits(core.aether.Run(clip, blob, threads=1, form="plain"))
+        assert expected.shape == (3, size[1] * shape[5], size[0] * shape[5])
+        assert size == (1, 1) or len(np.unique(expected)) > expected.size // 8
+        for form in FORMS:
+            for threads in (1, 3):
+                np.testing.assert_array_equal(bits(core.aether.Run(clip, blob, threads=threads, form=form)), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 5, 2, 2, 4), (0, 16, 0, 3, 2, 2, 2)], ids=str)
+def test_a_frame_of_8k_width(shape: tuple[int, ...], picture: Any) -> None:
+    blob, clip = random_blob(*shape), picture(7681, 6)
+    expected = bits(core.aether.Run(clip, blob, threads=1, form="plain"))
+    for form in FORMS:
+        np.testing.assert_array_equal(bits(core.aether.Run(clip, blob, threads=2, form=form)), expected)
+
+
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    """The forms once more, under AddressSanitizer and UBSan; AVX-VNNI's kernels too, in AVX-512's encoding."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++ to build with sanitizers")
+    base = [compiler, "-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{SOURCES}", "-pthread"]
+    base += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    hello = tmp_path / "hello.cpp"
+    hello.write_text("int main() {}")
+    if subprocess.run([*base, str(hello), "-o", str(tmp_path / "hello")], capture_output=True).returncode:
+        pytest.skip("this g++ has no AddressSanitizer")
+    evex = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-Wno-maybe-uninitialized"]
+    jobs = [["workers.cpp"], ["model.cpp"], ["plain.cpp"]]
+    if len(FORMS) > 1:
+        jobs += [["form_avx512_vnni.cpp", *evex], ["form_avx_vnni.cpp", *evex, '-DVEX_PREFIX=""']]
+        jobs += [["form_avx2.cpp", "-mavx2", "-mfma"]]
+    running = []
+    for source, *flags in jobs:
+        target = str(tmp_path / f"{source}.o")
+        command = [*base, *flags, "-c", str(SOURCES / source), "-o", target]
+        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), target))
+        if len(running) % 2 == 0:
+            running[-2][0].wait()
+    for process, _ in running:
+        error = process.communicate()[1]
+        assert process.returncode == 0, error
+    program = str(tmp_path / "forms")
+    subprocess.run([*base, str(DRIVER), *(target for _, target in running), "-o", program], check=True)
+    blobs = []
+    for number, shape in enumerate(((1, 48, 48, 7, 1, 3, 3), (1, 32, 48, 5, 2, 2, 1), (0, 48, 0, 3, 2, 2, 2))):
+        blobs.append(str(tmp_path / f"blob{number}"))
+        Path(blobs[-1]).write_bytes(random_blob(*shape))
+    done = subprocess.run([program, *blobs], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert done.stdout.count("plain same") == len(blobs)
+    if "avx512_vnni" in FORMS:
+        assert "not run" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    # PSNR in dB: values next to the half between two codes may fall to either side, and small_2x has 16 blocks of them
+    [("tiny_2x", 60), ("tiny_2x_video", 60), ("small_2x", 54), ("small_2x_video", 54)],
+)
+def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_dir: Path, make_clip: Any) -> None:
+    engine = engines.resolve(f"{name}_int8")
+    image = smooth_noise(19, 14)
+    clip = make_clip([list(image)], vs.RGBS)
+    got = bits(core.aether.Run(clip, native_model.pack(engine.model).data)).view(np.float32)
+    expected: Any = ReferenceEvaluator(onnx.load_model_from_string(engine.model)).run(None, {"input": image[None]})
+    error = np.mean((got.astype(np.float64) - expected[0][0]) ** 2)
+    assert -10 * np.log10(error) > least
+
+
+def smooth_noise(width: int, height: int) -> np.ndarray:
+    random = np.random.default_rng(0).random((3, height + 4, width + 4), np.float32)
+    smooth = sum(random[:, y : y + height, x : x + width] for y in range(5) for x in range(5)) / 25
+    return np.ascontiguousarray(0.7 * smooth + 0.3 * random[:, 2:-2, 2:-2], np.float32)
+
+
+def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path, noise: Any, planes: Any) -> None:
+    if FORMS == ["plain"]:
+        pytest.skip("this processor has no AVX2")
+    for name in ("small_2x", "tiny_2x_video"):
+        assert isinstance(backends.create("auto", engines.resolve(f"{name}_int8")), backends.Native)
+        assert isinstance(backends.create("auto", engines.resolve(f"{name}_fp32")), backends.OpenVINO)
+    assert isinstance(backends.create("auto", engines.resolve(toy_engine)), backends.OpenVINO)
+    clip = noise(vs.YUV420P8, 64, 48)
+    with pytest.raises(vs.Error, match="native: the kernels compute int8, and this engine is fp32"):
+        vsaether.upscale(clip, "tiny_2x_fp32", backend="native")
+    for one, two in zip(
+        planes(vsaether.upscale(clip, "tiny_2x_int8")),
+        planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, toy_engine: str) -> None:
+    monkeypatch.setattr(native_backend, "_forms", list)
+    assert "another version" in str(backends.probe()["native"])
+    assert isinstance(backends.create("auto", engines.resolve("tiny_2x_int8")), backends.OpenVINO)
+    monkeypatch.setattr(native_backend, "_forms", lambda: ["plain"])
+    with pytest.raises(vsaether.BackendError, match="no AVX2"):
+        backends.create("native", engines.resolve("tiny_2x_int8"))
+
+
+def test_tiles_change_nothing(presets_dir: Path, noise: Any, planes: Any) -> None:
+    clip = noise(vs.RGB24, 150, 84)
+    whole = planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native"))
+    for tile in (64, (150, 40)):
+        for one, two in zip(
+            planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native", tile=tile)), whole, strict=True
+        ):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_many_frames_and_filters_at_once(noise: Any, planes: Any) -> None:
+    blob = random_blob(1, 32, 48, 5, 2, 2, 4)
+    clip = noise(vs.RGBS, 61, 40, 8)
+    alone = [planes(core.aether.Run(clip[n], blob, threads=1)) for n in range(8)]
+    both = core.std.StackHorizontal([core.aether.Run(clip, blob, threads=2), core.aether.Run(clip, blob)])
+    for number, frame in enumerate(both.frames(prefetch=6, close=True)):
+        for plane in range(3):
+            np.testing.assert_array_equal(np.asarray(frame[plane]), np.hstack([alone[number][plane]] * 2))
+
+
+def damaged(blob: bytes) -> dict[str, bytes]:
+    """Blobs that are none, by what is wrong."""
+    step = len(native_model.MAGIC) + 7 * 4
+    return {
+        "is none that vsaether wrote": b"x" + blob[1:],
+        "is cut short": blob[:-1],
+        "is longer than": blob + b"\0",
+        "do not compute": blob[:12] + struct.pack("<I", 17) + blob[16:],
+        "no finite number": blob[:step] + struct.pack("<f", np.nan) + blob[step + 4 :],
+        "not positive": blob[:step] + struct.pack("<f", 0) + blob[step + 4 :],
+    }
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 3, 1, 2, 1), (0, 16, 0, 3, 1, 2, 1)], ids=str)
+def test_a_damaged_blob_is_one_plain_line(shape: tuple[int, ...], noise: Any) -> None:
+    clip, blob = noise(vs.RGBS, 16, 16), random_blob(*shape)
+    for reason, wrong in damaged(blob).items():
+        with pytest.raises(vs.Error, match=f"^aether.Run: the model blob .*{reason}") as error:
+            core.aether.Run(clip, wrong)
+        assert "\n" not in str(error.value)
+    for length in range(0, len(blob), 97):
+        with pytest.raises(vs.Error, match=r"^aether\.Run: the model blob "):
+            core.aether.Run(clip, blob[:length])
+
+
+def test_wrong_arguments_of_run(noise: Any) -> None:
+    clip, blob = noise(vs.RGBS, 16, 16), random_blob(*SHAPES[0])
+    for arguments, reason in (
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 10**12}, "threads is"),
+        ({"form": "mmx"}, "mmx"),
+    ):
+        with pytest.raises(vs.Error, match=f"^aether.Run: .*{reason}"):
+            core.aether.Run(clip, blob, **arguments)
+    with pytest.raises(vs.Error, match=r"^aether\.Run: the clip must be"):
+        core.aether.Run(noise(vs.RGB24, 16, 16), blob)
+    with pytest.raises(vsaether.ArgumentError, match="threads is 300; it must be a whole number from 1 to 256"):
+        backends.Native(threads=300)
+
+
+def graph_changes() -> dict[str, Callable[[onnx.GraphProto], object]]:
+    """Ways in which a graph can be another one, for which the kernels must not be taken."""
+
+    def node(graph: onnx.GraphProto, op: str, number: int = 0) -> onnx.NodeProto:
+        return [n for n in graph.node if n.op_type == op][number]
+
+    def tensor(graph: onnx.GraphProto, end: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        found = next(t for t in graph.initializer if t.name.endswith(end))
+        found.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(found)), found.name))
+
+    def attribute(graph: onnx.GraphProto, op: str, name: str, value: Any, number: int = 0) -> None:
+        found = next(a for a in node(graph, op, number).attribute if a.name == name)
+        found.CopyFrom(onnx.helper.make_attribute(name, value))
+
+    def added(graph: onnx.GraphProto) -> None:
+        graph.node.append(onnx.helper.make_node("Relu", ["input"], ["more"]))
+
+    return {
+        "dilation": lambda g: attribute(g, "Conv", "dilations", [2, 2], 3),
+        "stride": lambda g: attribute(g, "Conv", "strides", [2, 2], 0),
+        "padding": lambda g: attribute(g, "Conv", "pads", [0, 0, 0, 0], 1),
+        "pad mode": lambda g: attribute(g, "Pad", "mode", "reflect"),
+        "shuffle": lambda g: attribute(g, "DepthToSpace", "mode", "DCR"),
+        "activation": lambda g: setattr(node(g, "Relu"), "op_type", "Abs"),
+        "sum": lambda g: setattr(node(g, "Add", -2), "op_type", "Mul"),
+        "mean": lambda g: setattr(node(g, "Sub"), "op_type", "Add"),
+        "zero point": lambda g: tensor(g, "zero_point", lambda v: v + np.int8(1)),
+        "weight": lambda g: tensor(g, "weight_int8", lambda v: v[:, :, :, :2]),
+        "bias": lambda g: tensor(g, ".bias", lambda v: v[:-1]),
+        "more nodes": added,
+        "another order of the picture's planes": lambda g: node(g, "Concat").input.reverse(),
+    }
+
+
+@pytest.mark.parametrize("change", graph_changes())
+@pytest.mark.parametrize("name", ["small_2x", "tiny_2x"])
+def test_another_graph_is_refused(name: str, change: str, presets_dir: Path) -> None:
+    engine = engines.resolve(f"{name}_int8")
+    assert backends.Native.refusal(engine) is None
+    model = onnx.load_model_from_string(engine.model)
+    graph_changes()[change](model.graph)
+    other = dataclasses.replace(engine, model=model.SerializeToString())
+    assert backends.Native.refusal(other)
+    assert isinstance(backends.create("auto", other), backends.OpenVINO)
