@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,25 @@ def span() -> nn.Module:
     return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=48, upscale=2)
 
 
+def plksr_tiny() -> nn.Module:
+    """PLKSR-tiny: 64 channels, 12 blocks, 13x13 on a quarter of the channels, 2x, as its authors' options say."""
+    from spandrel.architectures.PLKSR import PLKSR
+
+    return PLKSR(dim=64, n_blocks=12, upscaling_factor=2, ccm_type="DCCM", kernel_size=13, use_ea=False)
+
+
+def merge(model: nn.Module) -> None:
+    """Put SPAN's merged convolutions in place of its training branches, which spandrel merges anew in every pass."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(child, "eval_conv") and hasattr(child, "update_params"):
+                branches: Any = child
+                branches.update_params()
+                merged = branches.eval_conv
+                relu = nn.LeakyReLU(0.05) if branches.has_relu else None
+                setattr(parent, name, nn.Sequential(merged, relu) if relu else merged)
+
+
 def public_small() -> nn.Module:
     """The public aether_small, 2x: LayerNorm, 11x11 depthwise, erf-GELU, its depthwise branches merged."""
     import arch
@@ -34,7 +54,7 @@ def public_small() -> nn.Module:
     return arch.aether_small(2, drop_path_rate=0.0, fused_init=True)
 
 
-PEERS = {"compact_16x64": compact, "span_48": span, "public_small": public_small}
+PEERS = {"compact_16x64": compact, "span_48": span, "plksr_tiny": plksr_tiny, "public_small": public_small}
 
 
 def write_onnx(name: str, folder: Path, *, int8: bool = False) -> Path:

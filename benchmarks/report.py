@@ -75,13 +75,19 @@ def readme(text: str, figures: str) -> str:
     return re.sub(pattern, lambda _: BEGIN + figures + END, text, flags=re.DOTALL)
 
 
+NATIVE = " (native)"  # ends the name of an engine in our own kernels in speed.json
+
+
 def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
     """Engines with Y-PSNR/SSIM on the benchmarks, and milliseconds a frame beside the peers.
 
     Raises ExportError where engines have not been measured on the same benchmarks.
     """
     engines = {f"{n}_{p}": figures for n, preset in measured.items() for p, figures in preset["measured"].items()}
-    times = {name: t["median_ms"] for name, t in speed["networks"].items()}
+    times = {name: t["median_ms"] for name, t in speed["networks"].items() if not name.endswith(NATIVE)}
+    own = {name.removesuffix(NATIVE): t["median_ms"] for name, t in speed["networks"].items() if name.endswith(NATIVE)}
+    times |= own  # what "auto" takes
+    where = "on OpenVINO, our int8 in our own kernels" if own else "on OpenVINO"
     folders = list(max(engines.values(), key=len))
     for name, figures in engines.items():
         if missing := [f for f in folders if f not in figures]:
@@ -104,7 +110,7 @@ def table(measured: dict[str, dict[str, Any]], speed: dict[str, Any]) -> str:
     machine = speed["machine"]
     lines += [
         "",
-        f"Y-PSNR in dB / SSIM, 2x. Time: the network alone on OpenVINO, {speed['size']} input, {machine['cores']} "
+        f"Y-PSNR in dB / SSIM, 2x. Time: the network alone {where}, {speed['size']} input, {machine['cores']} "
         f"cores of an {machine['cpu']}, int8 with {machine['int8 instructions']}. The last rows are peers: their "
         f"quality is as published ({SOURCES}), their times were measured with random weights.",
     ]

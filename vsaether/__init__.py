@@ -11,13 +11,14 @@ chosen by ``backend``; vsaether.engines lists engines, vsaether.backends what ca
 """
 
 from . import backends, engines
-from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
+from .errors import AetherError, ArgumentError, BackendError, CacheError, ClipError, EngineError
 from .filter import upscale
 
 __all__ = [
     "AetherError",
     "ArgumentError",
     "BackendError",
+    "CacheError",
     "ClipError",
     "EngineError",
     "backends",

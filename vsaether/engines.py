@@ -68,6 +68,12 @@ def resolve(engine: str | os.PathLike[str]) -> Engine:
     raise EngineError(f"there is no engine {engine!r}; engines: {known}; or give the path of an .onnx file")
 
 
+def is_preset(engine: str | os.PathLike[str]) -> bool:
+    """Whether this is the name of an engine without its precision."""
+    presets = _presets()
+    return any(f"{engine}_{precision}" in presets for precision in PRECISIONS)
+
+
 def read(path: Path) -> Engine:
     """Read and check an ONNX file of ours.
 

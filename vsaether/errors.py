@@ -21,3 +21,7 @@ class ClipError(AetherError):
 
 class ArgumentError(AetherError):
     """An argument is outside what is allowed."""
+
+
+class CacheError(AetherError):
+    """The cache of built engines cannot be written, or is not safe to use."""

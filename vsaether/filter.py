@@ -5,6 +5,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -16,6 +17,9 @@ from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineE
 
 FILTER = "aether.Upscale"
 
+OUT_OF_MEMORY = re.compile(r"out of memory|insufficient gpu memory|OutOfMemory|ALLOC_FAILED", re.IGNORECASE)
+"""What the plugins say where a device's memory does not suffice, when an engine is loaded."""
+
 PROPERTIES = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation", "_FieldBased")
 """The frame properties which decide what is done; each is one whole number."""
 
@@ -24,7 +28,7 @@ def upscale(
     clip: vs.VideoNode,
     engine: str | os.PathLike[str] = "small_2x_int8",
     *,
-    backend: str = "auto",
+    backend: str | backends.Backend = "auto",
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] | None = None,
     num_streams: int = backends.NUM_STREAMS,
@@ -43,9 +47,10 @@ def upscale(
 
     Args:
         clip: the clip.
-        engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours.
-        backend: "auto" (the first that can run the engine here), "native" (our own kernels, for int8 engines), "ov"
-            (OpenVINO) or "ort" (ONNX Runtime).
+        engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours. ``<preset>`` alone
+            is the precision that is the backend's fastest, which is logged.
+        backend: "auto" (the first that can run the engine here), the name of one (``vsaether engines`` lists them), or
+            one with its own options, such as ``vsaether.backends.OpenVINO(num_streams=4)``.
         tile: tile size in pixels of the source (of one field, where it is interlaced), overlaps included; one number,
             or horizontal and vertical. Default: the whole frame where memory allows, else the tiles which make the
             least work of those which do.
@@ -72,7 +77,7 @@ def upscale(
 def _upscale(
     clip: vs.VideoNode,
     engine_name: str | os.PathLike[str],
-    backend_name: str,
+    backend_name: str | backends.Backend,
     tile: int | Sequence[int] | None,
     overlap: int | Sequence[int] | None,
     num_streams: int,
@@ -86,8 +91,9 @@ def _upscale(
         raise ArgumentError(f"dither is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
     tile = _pair("tile", tile, 1)
     overlap = _pair("overlap", overlap, 0)
-    engine = engines.resolve(engine_name)
-    backend = backends.create(backend_name, engine, num_streams=num_streams, device_id=device_id)
+    backend, engine = backends.select(backend_name, engine_name, num_streams=num_streams, device_id=device_id)
+    if engines.is_preset(engine_name):
+        _inform(f"{FILTER}: {engine_name} is {engine.name} with the backend {backend.name}")
     if remark := backend.remark(engine.precision):
         _warn(f"{FILTER}: {remark}")
 
@@ -97,14 +103,21 @@ def _upscale(
     _check_props(props)
     source = colour.describe(clip, props, matrix, range)
     interlaced = fields.are_in(clip, props)
-    tiles = tiling.plan(
-        clip.width,
-        clip.height // 2 if interlaced else clip.height,
-        radius=engine.radius,
-        bytes_per_pixel=backend.bytes_per_pixel(engine),
-        tile=tile,
-        overlap=overlap,
-    )
+    bytes_per_pixel = backend.bytes_per_pixel(engine)
+
+    def plan(memory: int | None) -> tiling.Tiling:
+        height = clip.height // 2 if interlaced else clip.height
+        return tiling.plan(
+            clip.width,
+            height,
+            radius=engine.radius,
+            bytes_per_pixel=bytes_per_pixel,
+            memory=memory,
+            tile=tile,
+            overlap=overlap,
+        )
+
+    tiles = plan(backend.memory())
 
     def infer_tile(rgb: vs.VideoNode) -> vs.VideoNode:
         try:
@@ -119,7 +132,18 @@ def _upscale(
         return result
 
     def infer(rgb: vs.VideoNode) -> vs.VideoNode:
-        return tiling.run(rgb, tiles, engine.scale, infer_tile)
+        nonlocal tiles
+        while True:
+            try:
+                return tiling.run(rgb, tiles, engine.scale, infer_tile)
+            except BackendError as error:
+                if not OUT_OF_MEMORY.search(str(error)):
+                    raise
+                before = tiles.x.tile * tiles.y.tile
+                tiles = plan(before * bytes_per_pixel // 2)
+                if tiles.x.tile * tiles.y.tile >= before:  # a tile size was given, or this is the smallest
+                    raise
+                _warn(f"{FILTER}: too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
 
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
         return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)
@@ -135,6 +159,12 @@ def _upscale(
 def _warn(text: str) -> None:
     """Once a process: a script may call the filter for every scene."""
     vs.core.log_message(vs.MESSAGE_TYPE_WARNING, text)
+
+
+@functools.cache
+def _inform(text: str) -> None:
+    """Once a process too."""
+    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, text)
 
 
 def _check_clip(clip: vs.VideoNode) -> None:

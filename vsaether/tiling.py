@@ -57,15 +57,17 @@ def plan(
     bytes_per_pixel: int,
     tile: Sequence[int] | None = None,
     overlap: Sequence[int] | None = None,
+    memory: int | None = None,
 ) -> Tiling:
     """The tiles of a frame of width x height pixels.
 
     tile and overlap are (horizontal, vertical), in input pixels; a tile includes its overlaps. Without tile, the
-    fewest pixels that fit in memory are computed: the whole frame if possible.
+    fewest pixels that fit in memory are computed: the whole frame if possible. memory is the bytes that there are, by
+    default a share of the computer's.
     """
     over_x, over_y = overlap or (radius, radius)
     if tile is None:
-        tile = _fit(width, height, over_x, over_y, _budget() // bytes_per_pixel)
+        tile = _fit(width, height, over_x, over_y, (memory or _budget()) // bytes_per_pixel)
     return Tiling(_axis("horizontal", width, tile[0], over_x), _axis("vertical", height, tile[1], over_y))
 
 

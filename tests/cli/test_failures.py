@@ -72,7 +72,10 @@ def test_unknown_engine(run: Run, video: Path, tmp_path: Path) -> None:
 
 def test_unknown_backend(run: Run, video: Path, tmp_path: Path) -> None:
     """The backends are listed."""
-    assert "backends: auto, native, ov, ort" in run(video, tmp_path / "out.mkv", "--backend", "abacus").error
+    assert (
+        "backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort"
+        in run(video, tmp_path / "out.mkv", "--backend", "abacus").error
+    )
 
 
 def test_output_is_never_overwritten_unasked(run: Run, video: Path, tmp_path: Path) -> None:

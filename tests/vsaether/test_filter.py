@@ -40,9 +40,9 @@ def test_int8_is_right_and_said_on_every_processor(
     exact: bool, noise: Any, planes: Any, presets_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO as ONNX Runtime, also where it computes int8 in float32, which is said; never with saturated sums."""
-    if exact and not backends._openvino_int8():
+    if exact and not backends.ov._openvino_int8():
         pytest.skip("this processor has no 8-bit dot products (VNNI): int8 in OpenVINO's own arithmetic not tested")
-    monkeypatch.setattr(backends, "_openvino_int8", lambda: exact)
+    monkeypatch.setattr(backends.ov, "_openvino_int8", lambda: exact)
     said: list[str] = []
     handle = core.add_log_handler(lambda _, message: said.append(message))
     try:
@@ -92,7 +92,10 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
     ("arguments", "message"),
     [
         ({"engine": "huge_9x_fp4"}, "there is no engine 'huge_9x_fp4'; engines: "),
-        ({"backend": "cuda"}, "there is no backend 'cuda'; backends: auto, native, ov, ort"),
+        (
+            {"backend": "cuda"},
+            "there is no backend 'cuda'; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort",
+        ),
         ({"num_streams": 0}, "num_streams is 0; it must be a whole number from 1 to 1024"),
         ({"device_id": 1}, "device_id is 1; a CPU backend has only device 0"),
         ({"tile": 0}, "tile is 0; it must be one whole number or two .* of at least 1"),
@@ -121,7 +124,10 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, to
     [
         ({"clip": "in.mkv"}, "the clip is of type str; it must be a vapoursynth.VideoNode"),
         ({"engine": None}, "engine is None; it must be a name, or the path of an .onnx file"),
-        ({"backend": ["ov"]}, r"there is no backend \['ov'\]; backends: auto, native, ov, ort"),
+        (
+            {"backend": ["ov"]},
+            r"there is no backend \['ov'\]; backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort",
+        ),
         ({"tile": 32.0}, "tile is 32.0; it must be one whole number or two"),
         ({"tile": "32x32"}, "tile is '32x32'; it must be one whole number or two"),
         ({"overlap": (8, 8.5)}, r"overlap is \(8, 8.5\); it must be one whole number or two"),

@@ -20,7 +20,8 @@ from onnx.reference import ReferenceEvaluator
 
 import vsaether
 from benchmarks.native import random_blob
-from vsaether import backends, engines, native_backend, native_model
+from vsaether import backends, engines, native_model
+from vsaether.backends import native as native_backend
 
 core = vs.core
 

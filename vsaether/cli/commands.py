@@ -73,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_upscale(commands.add_parser("upscale", help="upscale a video, an image or a folder of images"))
     engines = commands.add_parser("engines", help="list engines and backends")
     engines.set_defaults(run=_engines)
+    _add_build(commands.add_parser("build", help="build a TensorRT engine as a file, or say with which command to"))
+    cache = commands.add_parser("cache", help="the engines that TensorRT backends have built")
+    cache.add_argument("action", choices=("list", "verify", "clear"), help="list them, check them, or remove them")
+    cache.set_defaults(run=_cache)
     info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
     info.add_argument("file", type=Path, metavar="FILE")
     info.set_defaults(run=_info)
@@ -82,6 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--limit", type=_positive, metavar="N", help="only the first N frames")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("engine", metavar="ENGINE", help="an engine's name or an .onnx file")
+    add("output", type=Path, metavar="OUT", help="the engine file; its layers and types go to OUT.log")
+    add("--library", choices=("tensorrt", "tensorrt-rtx"), default="tensorrt", help="default: tensorrt")
+    for name, default in (("min", "1x3x32x32"), ("opt", "1x3x256x256"), ("max", "16x3x1080x1920")):
+        add(f"--{name}-shapes", f"--{name}Shapes", default=default, metavar="NxCxHxW", help=f"default: {default}")
+    add("--level", type=int, default=3, metavar="0-5", help="the builder's optimisation level; default: 3")
+    add("--overwrite", action="store_true", help="replace OUT")
+    parser.set_defaults(run=_build)
 
 
 def _add_upscale(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +154,20 @@ def _engines(options: argparse.Namespace) -> None:
     from .describe import engines
 
     print(engines())
+
+
+def _build(options: argparse.Namespace) -> None:
+    from .build import Build, run
+
+    shapes = (options.min_shapes, options.opt_shapes, options.max_shapes)
+    job = Build(options.engine, options.output, options.library, shapes, options.level, options.overwrite)
+    print(run(job))
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from . import cache
+
+    print({"list": cache.show, "verify": cache.verify, "clear": cache.clear}[options.action]())
 
 
 def _info(options: argparse.Namespace) -> None:

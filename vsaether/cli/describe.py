@@ -37,7 +37,9 @@ def engines() -> str:
 
 def _ready(backend: str) -> str:
     kind = vsaether.backends.BACKENDS[backend]
-    return "; ".join(["ready", *filter(None, map(kind.remark, vsaether.engines.PRECISIONS))])
+    passed = kind.passed_over()
+    remarks = map(kind.remark, vsaether.engines.PRECISIONS)
+    return "; ".join(["ready", *filter(None, remarks), *([f"not taken by auto: {passed}"] if passed else [])])
 
 
 def info(path: Path) -> str:

@@ -101,8 +101,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         raise CliError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise CliError(f"{job.source} does not exist")
-    engine = vsaether.engines.resolve(job.engine)
-    backend = vsaether.backends.create(job.backend, engine, num_streams=job.num_streams)
+    backend, engine = vsaether.backends.select(job.backend, job.engine, num_streams=job.num_streams)
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)

@@ -1,4 +1,4 @@
-"""Backend native: our own int8 kernels (native/network.h), the same picture on every processor."""
+"""Backend native: our own int8 kernels (../native/network.h), the same picture on every processor."""
 
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
@@ -9,15 +9,16 @@ from typing import ClassVar
 
 import vapoursynth as vs
 
-from . import native_model
-from .engines import Engine
-from .errors import ArgumentError, BackendError
+from .. import native_model
+from ..engines import Engine
+from ..errors import ArgumentError, BackendError
+from .base import OnCPU
 
 MAX_THREADS = 256
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(OnCPU):
     """This package's kernels for int8 engines on x86 processors with AVX2; faster with AVX-VNNI or AVX-512 VNNI.
 
     The sums are exact and every float operation has its place: the result is the same, to the bit, on all these
@@ -26,14 +27,12 @@ class Native:
     """
 
     name: ClassVar[str] = "native"
+    fastest: ClassVar[str] = "int8"
 
-    num_streams: int = 1
-    device_id: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.device_id != 0:
-            raise ArgumentError(f"device_id is {self.device_id!r}; a CPU backend has only device 0")
+        super().__post_init__()
         if self.threads not in range(MAX_THREADS + 1):
             raise ArgumentError(
                 f"threads is {self.threads!r}; it must be a whole number from 1 to {MAX_THREADS}, or 0 for all"
@@ -53,10 +52,6 @@ class Native:
             return f"the kernels compute int8, and this engine is {engine.precision}"
         blob = _pack(engine.model)
         return blob if isinstance(blob, str) else None
-
-    @classmethod
-    def remark(cls, precision: str) -> str | None:
-        return None
 
     def bytes_per_pixel(self, engine: Engine) -> int:
         """Memory of a frame, per input pixel."""

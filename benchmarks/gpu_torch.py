@@ -1,0 +1,406 @@
+"""The networks in PyTorch fp16 on one GPU: a child of benchmarks.gpu, which writes one line of JSON a measurement.
+
+Most important first, each measurement on its own: what fails is recorded and does not end the rest, and what no
+longer fits in the time is left out by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import arch
+from arch.fused import FusedAetherBlock
+from arch.tiny import AetherTiny
+from benchmarks import peers
+from benchmarks.gpu_record import Record, read
+
+PRESETS = Path(__file__).parents[1] / "presets"
+OURS = ("small_2x", "tiny_2x")
+PEERS = ("compact_16x64", "span_48", "plksr_tiny")
+
+
+@dataclasses.dataclass
+class Machine:
+    """The device, and the two ceilings measured on it."""
+
+    device: str
+    bytes_per_second: float = 0.0
+    flops_per_second: float = 0.0
+
+    @property
+    def cuda(self) -> bool:
+        """Whether it is a GPU; the CPU is for trying the script."""
+        return self.device != "cpu"
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def label(size: tuple[int, int]) -> str:
+    """1920x1080"""
+    return f"{size[0]}x{size[1]}"
+
+
+def prepare(record: Record, device: str) -> tuple[Machine, dict[str, nn.Module]]:
+    """The device's ceilings, and the networks that load."""
+    torch.backends.cudnn.benchmark = True
+    torch.set_grad_enabled(False)
+    machine = Machine(device)
+    record.step("ceilings", ceilings, machine)
+    nets: dict[str, nn.Module] = {}
+    for name in (*OURS, *PEERS):
+        record.step(f"load {name}", load_into, nets, name, machine)
+    return machine, nets
+
+
+def measure(record: Record, device: str, sizes: list[tuple[int, int]]) -> None:
+    """Eager and as CUDA graphs, the fused block beside them."""
+    machine, nets = prepare(record, device)
+    fused = BlockwiseCase(nets["small_2x"], machine)
+    record.step("fused block choice", fused.choose, record, sizes[0])
+    for size in sizes:
+        of = label(size)
+        record.step(f"small_2x | fused block | {of}", fused.timed, size)
+        for name in OURS:
+            record.step(f"{name} | graph | {of}", timed, nets[name], size, machine, graph=True)
+        for name in PEERS:
+            record.step(f"{name} | graph | {of}", timed, nets[name], size, machine, graph=True)
+        record.step(f"tiny_2x | cuDNN relu, graph | {of}", timed_relu, nets["tiny_2x"], size, machine)
+    for name in (*OURS, *PEERS):
+        for size in sizes:
+            record.step(f"{name} | eager | {label(size)}", timed, nets[name], size, machine)
+
+
+def measure_compiled(record: Record, device: str, sizes: list[tuple[int, int]]) -> None:
+    """torch.compile, and CUDA graphs of that; what takes long to prepare."""
+    machine, nets = prepare(record, device)
+    fused = BlockwiseCase(nets["small_2x"], machine)
+    fused.recall(record.path)
+    for size in sizes:
+        of = label(size)
+        record.step(f"small_2x | fused block, rest compiled | {of}", fused.timed, size, compiled=True)
+        for name in ("tiny_2x", "compact_16x64", "small_2x", "span_48", "plksr_tiny"):
+            record.step(f"{name} | compile, graph | {of}", timed, nets[name], size, machine, graph=True, compiled=True)
+
+
+def ceilings(machine: Machine) -> dict[str, Any]:
+    """Copy bandwidth (bytes read and written) and the rate of an fp16 matrix product, both on random data."""
+    n, size = (8192, 1 << 30) if machine.cuda else (256, 1 << 20)
+    source = torch.empty(size, dtype=torch.uint8, device=machine.device).random_()
+    target = torch.empty_like(source)
+    seconds = clock(lambda: target.copy_(source), machine)["median_ms"] / 1000
+    machine.bytes_per_second = 2 * size / seconds
+    a, b = (torch.randn(n, n, device=machine.device).half() for _ in range(2))
+    seconds = clock(lambda: a @ b, machine)["median_ms"] / 1000
+    machine.flops_per_second = 2 * n**3 / seconds
+    name = torch.cuda.get_device_name() if machine.cuda else "CPU"
+    driver: dict[str, Any] = {}
+    if machine.cuda:
+        p = torch.cuda.get_device_properties(0)
+        driver = {"multiprocessors": p.multi_processor_count, "capability": f"{p.major}.{p.minor}"}
+        driver |= {"memory_bytes": p.total_memory, "cudnn": torch.backends.cudnn.version()}
+    return {
+        "card": name,
+        "torch": torch.__version__,
+        "bandwidth_tb_s": machine.bytes_per_second / 1e12,
+        "fp16_tflop_s": machine.flops_per_second / 1e12,
+        **driver,
+    }
+
+
+def load(name: str, machine: Machine) -> nn.Module:
+    """A network in fp16, channels last, on the device; peers with random weights, their branches merged."""
+    if name in OURS:
+        net: nn.Module = arch.load(PRESETS / name / f"aether_{name}_fused.safetensors")
+    else:
+        torch.manual_seed(0)
+        net = peers.PEERS[name]().eval()
+        peers.merge(net)
+    return net.eval().half().to(device=machine.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def load_into(nets: dict[str, nn.Module], name: str, machine: Machine) -> None:
+    """Load one network, so that one that fails does not end the rest."""
+    nets[name] = load(name, machine)
+
+
+def timed_relu(net: nn.Module, size: tuple[int, int], machine: Machine) -> dict[str, Any]:
+    """tiny_2x as TinyRelu, and its difference from the plain network."""
+    relu, small = TinyRelu(net), picture((61, 43), machine)
+    error = float((relu(small).float() - net(small).float()).abs().max())
+    return {"max_error": error} | timed(relu, size, machine, graph=True)
+
+
+def picture(size: tuple[int, int], machine: Machine) -> Tensor:
+    """Noise in [0, 1] as (1, 3, H, W), channels last."""
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, size[1], size[0], device=machine.device).half()
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+def clock(run: Callable[[], Any], machine: Machine, *, seconds: float = 0.6) -> dict[str, Any]:
+    """Median, least and largest milliseconds of a call, timed one by one by the device's events after a warm-up."""
+    for _ in range(3 if machine.cuda else 1):
+        run()
+    machine.synchronize()
+    times: list[float] = []
+    stop = time.perf_counter() + (seconds if machine.cuda else 0.0)
+    while not times or (time.perf_counter() < stop and len(times) < 400):
+        if machine.cuda:
+            events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(5)]
+            for start, end in events:
+                start.record()
+                run()
+                end.record()
+            torch.cuda.synchronize()
+            times += [start.elapsed_time(end) for start, end in events]
+        else:
+            start = time.perf_counter()
+            run()
+            times.append((time.perf_counter() - start) * 1000)
+    return {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times), "runs": len(times)}
+
+
+def timed(
+    net: nn.Module, size: tuple[int, int], machine: Machine, *, graph: bool = False, compiled: bool = False
+) -> dict[str, Any]:
+    """Milliseconds a picture of a network, its memory, and the share of the roofline that its layers leave."""
+    image = picture(size, machine)
+    work = count(net, image)
+    if machine.cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    run: Callable[[], Any]
+    if compiled:
+        torch._dynamo.reset()
+        module = torch.compile(net)
+        run = lambda: module(image)  # noqa: E731
+    else:
+        run = lambda: net(image)  # noqa: E731
+    run()
+    replay = captured(run, machine) if graph else run
+    result = clock(replay, machine)
+    if machine.cuda:
+        result["peak_bytes"] = torch.cuda.max_memory_allocated() - before
+    result |= roofline(work, result["median_ms"], machine)
+    del replay, run
+    if machine.cuda:
+        torch.cuda.empty_cache()
+    return result
+
+
+def captured(run: Callable[[], Any], machine: Machine) -> Callable[[], Any]:
+    """The call as a CUDA graph."""
+    if not machine.cuda:
+        return run
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = run()
+
+    def replay() -> Any:
+        graph.replay()
+        return kept
+
+    return replay
+
+
+def count(net: nn.Module, image: Tensor, units: tuple[type[nn.Module], ...] = (nn.Conv2d,)) -> dict[str, float]:
+    """FLOP of the convolutions, and the fewest bytes that have to move if every unit reads its input and writes its
+    output once; counted on the meta device."""
+    total = {"flop": 0.0, "bytes": 0.0}
+
+    def conv(m: nn.Conv2d, _: Any, out: Tensor) -> None:
+        total["flop"] += 2.0 * m.weight[0].numel() * out.numel()
+
+    def unit(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        total["bytes"] += 2.0 * (given[0].numel() + out.numel())
+
+    meta = copy.deepcopy(net).to("meta")
+    inside: set[nn.Module] = set()
+    for module in meta.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(conv)
+        if isinstance(module, units) and module not in inside:
+            module.register_forward_hook(unit)
+            inside |= set(module.modules())
+    meta(image.to("meta"))
+    return total
+
+
+def roofline(work: dict[str, float], milliseconds: float, machine: Machine) -> dict[str, Any]:
+    """The least time that the counted work takes on this device, and which share of the measured time that is."""
+    memory = work["bytes"] / machine.bytes_per_second * 1000
+    compute = work["flop"] / machine.flops_per_second * 1000
+    floor = max(memory, compute)
+    return {
+        "gflop": work["flop"] / 1e9,
+        "gbyte": work["bytes"] / 1e9,
+        "floor_ms": floor,
+        "bound": "memory" if memory > compute else "compute",
+        "percent_of_roofline": 100 * floor / milliseconds,
+        "fps": 1000 / milliseconds,
+    }
+
+
+class TinyRelu(nn.Module):
+    """tiny_2x with cuDNN's convolution and ReLU in one call: its fused form's floors are all 0."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(net, AetherTiny)
+        if net.floors.abs().max() > 0:
+            raise ValueError("an activation's floor is not 0: it is no ReLU")
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        net, b = self.net, self.net.config.border
+        s = net.scale
+        x = (F.pad(image, [b] * 4, mode="replicate") - 0.5).contiguous(memory_format=torch.channels_last)
+        y = x
+        for layer in (net.conv_first, *net.blocks):
+            assert isinstance(layer, nn.Conv2d)
+            if y.is_cuda:
+                y = torch.cudnn_convolution_relu(y, layer.weight, layer.bias, [1, 1], [1, 1], [1, 1], 1)
+            else:
+                y = F.relu(layer(y))
+        y = net.conv_last(y) + arch.network.repeat_channels(x, s * s)
+        return (F.pixel_shuffle(y, s) + 0.5)[:, :, b * s : -b * s, b * s : -b * s]
+
+
+class BlockwiseCase:
+    """small_2x with its blocks in one kernel each: choice of the schedule, check and timing."""
+
+    def __init__(self, net: nn.Module, machine: Machine) -> None:
+        self.net, self.machine = net, machine
+        self.schedule: Any = None
+
+    def choose(self, record: Record, size: tuple[int, int]) -> dict[str, Any]:
+        """Time one block under every schedule and keep the fastest that is right."""
+        from benchmarks import gpu_block as gb
+
+        machine = self.machine
+        height, width = (size[1] + 8, size[0] + 8) if machine.cuda else (9, 17)
+        block = next(m for m in self.net.modules() if isinstance(m, FusedAetherBlock))
+        weights = gb.BlockWeights.of(block)
+        x, y = (torch.randn(height + 4, width + 4, gb.CHANNELS, device=machine.device).half() for _ in range(2))
+        best = None
+        schedules = gb.SCHEDULES if machine.cuda else gb.SCHEDULES[:2]
+        for schedule in schedules:
+
+            def one(schedule: Any = schedule) -> dict[str, Any]:
+                check = gb.check_block(machine.device, 19, 37, schedule)
+                result = clock(lambda: gb.run_block(x, y, weights, schedule), machine, seconds=0.2)
+                flop = 2.0 * height * width * gb.CHANNELS * (25 + 3 * weights.fc2.shape[0])
+                moved = 4.0 * height * width * gb.CHANNELS
+                return check | result | roofline({"flop": flop, "bytes": moved}, result["median_ms"], machine)
+
+            result = record.step(f"block {schedule}", one)
+            right = result and result["error"] < 5e-3 and not result["written_outside"]
+            if right and (best is None or result["median_ms"] < best[0]):
+                best = (result["median_ms"], schedule)
+        if best is None:
+            raise ValueError("no schedule of the fused block gave the right result")
+        self.schedule = best[1]
+        return {"schedule": dataclasses.asdict(best[1]), "median_ms": best[0]}
+
+    def recall(self, results: Path) -> None:
+        """Take the schedule that an earlier child chose."""
+        from benchmarks import gpu_block as gb
+
+        for entry in read(results):
+            if entry["step"] == "fused block choice" and "schedule" in entry:
+                self.schedule = gb.Schedule(**entry["schedule"])
+
+    def timed(self, size: tuple[int, int], *, compiled: bool = False) -> dict[str, Any]:
+        """The whole network: difference from PyTorch's fp16 and float32 on a part of the picture, and its time."""
+        from benchmarks import gpu_block as gb
+
+        machine = self.machine
+        if self.schedule is None:
+            raise ValueError("no schedule was chosen")
+        if machine.cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        fused = gb.BlockwiseNet(self.net, self.schedule)
+        small = picture((61, 43) if machine.cuda else (8, 8), machine)
+        fused.prepare(small.shape[2], small.shape[3], machine.device)
+        exact = self.net.float()(small.float())
+        half = self.net.half()(small).float()
+        got = fused(small).float()
+        errors = {
+            "max_error": float((got - exact).abs().max()),
+            "max_error_of_torch_fp16": float((half - exact).abs().max()),
+        }
+        image = picture(size, machine)
+        fused.prepare(image.shape[2], image.shape[3], machine.device)
+        work = count(self.net, image, (nn.Conv2d, FusedAetherBlock))
+        if compiled:
+            torch._dynamo.reset()
+            fused.head = torch.compile(fused.head)
+            fused.tail = torch.compile(fused.tail)
+        run = lambda: fused(image)  # noqa: E731
+        run()
+        replay = captured(run, machine)
+        result = errors | clock(replay, machine)
+        if machine.cuda:
+            result["peak_bytes"] = torch.cuda.max_memory_allocated() - before
+        return result | roofline(work, result["median_ms"], machine) | {"schedule": str(self.schedule)}
+
+
+def compile_schedule(index: int) -> str:
+    """Compile and run one schedule on a small picture, in a process of its own: the compiled kernel stays on disk."""
+    from benchmarks import gpu_block as gb
+
+    try:
+        return str(gb.check_block("cuda", 19, 37, gb.SCHEDULES[index]))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:500]
+
+
+def compile_all(record: Record, _: str, __: list[tuple[int, int]]) -> None:
+    """Every schedule of the fused block at once, on as many cores: one after the other they take a minute."""
+    from benchmarks import gpu_block as gb
+
+    def run() -> dict[str, Any]:
+        with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = list(pool.map(compile_schedule, range(len(gb.SCHEDULES))))
+        return {str(s): r for s, r in zip(gb.SCHEDULES, found, strict=True)}
+
+    record.step("compile schedules", run)
+
+
+PARTS = {"schedules": compile_all, "torch": measure, "compiled": measure_compiled}
+
+
+def main() -> int:
+    """python -m benchmarks.gpu_torch PART RESULTS DEADLINE DEVICE SIZE..."""
+    part, results, deadline, device, *sizes = sys.argv[1:]
+    with Record(Path(results), float(deadline)) as record:
+        PARTS[part](record, device, [(int(w), int(h)) for w, h in (s.split("x") for s in sizes)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The cache of built engines: what is kept, what is refused, and what processes do to each other."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+import vsaether
+from vsaether.cli import main
+from vsaether.engine_cache import EngineCache, digest
+
+KEY = {"engine": "toy", "onnx": "1234", "driver": "580.1", "gpu": "a card"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def never() -> bytes:
+    raise AssertionError("it was built again")
+
+
+def names(folder: Path, but: str = ".lock") -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix != but}
+
+
+def test_it_is_built_once_and_closed_to_others(folder: Path) -> None:
+    cache = EngineCache(folder)
+    path = cache.get(KEY, lambda: b"engine")
+    assert cache.get(KEY, never) == path
+    assert path.read_bytes() == b"engine"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+    assert names(folder) == {f"{digest(KEY)}.engine", f"{digest(KEY)}.json"}
+
+
+@pytest.mark.parametrize("name", KEY)
+def test_every_ingredient_makes_another_engine(folder: Path, name: str) -> None:
+    cache = EngineCache(folder)
+    first = cache.get(KEY, lambda: b"one")
+    other = cache.get(KEY | {name: "another"}, lambda: b"two")
+    assert (first.read_bytes(), other.read_bytes()) == (b"one", b"two")
+    assert len(cache.entries()) == 2
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "no side-car", "foreign", "side-car of another", "empty"])
+def test_what_was_not_written_is_built_again(folder: Path, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    cache = EngineCache(folder)
+    path = cache.get(KEY, lambda: b"engine")
+    sidecar = path.with_suffix(".json")
+    if damage == "altered":
+        path.write_bytes(b"Engine")
+    elif damage == "truncated":
+        path.write_bytes(b"engi")
+    elif damage == "no side-car":
+        sidecar.unlink()
+    elif damage == "foreign":
+        sidecar.write_text("not JSON")
+    elif damage == "side-car of another":
+        facts = json.loads(sidecar.read_text())
+        sidecar.write_text(json.dumps(facts | {"key": {"engine": "other"}}))
+    else:
+        path.write_bytes(b"")
+    assert list(cache.verify().values()) != [None]
+    assert cache.get(KEY, lambda: b"built again").read_bytes() == b"built again"
+    assert list(cache.verify().values()) == [None]
+
+
+def test_an_engine_that_fails_its_check_is_not_kept(folder: Path) -> None:
+    """The check sees the file that would be loaded; afterwards nothing of it is left."""
+    seen: list[bytes] = []
+
+    def check(path: Path) -> None:
+        seen.append(path.read_bytes())
+        raise vsaether.EngineError("another picture")
+
+    with pytest.raises(vsaether.EngineError, match="another picture"):
+        EngineCache(folder).get(KEY, lambda: b"wrong", check)
+    assert seen == [b"wrong"]
+    assert names(folder) == set()
+    assert EngineCache(folder).get(KEY, lambda: b"right").read_bytes() == b"right"
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from vsaether.engine_cache import EngineCache
+
+def build():
+    print("building", flush=True)
+    time.sleep(float(sys.argv[2]))
+    with open(sys.argv[3], "a") as log:
+        log.write("built\\n")
+    return b"engine"
+
+path = EngineCache(Path(sys.argv[1])).get({"engine": "toy"}, build, wait=lambda text: print("waiting", flush=True))
+print(path.read_bytes().decode(), flush=True)
+"""
+
+
+def start(folder: Path, seconds: float, log: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(BUILDER), str(folder), str(seconds), str(log)]
+    root = Path(vsaether.__file__).parents[1]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+def test_two_processes_build_once(folder: Path, tmp_path: Path) -> None:
+    """The second says that it waits, and takes the first one's."""
+    one = start(folder, 2, tmp_path / "log")
+    assert one.stdout is not None
+    assert one.stdout.readline() == "building\n"
+    two = start(folder, 2, tmp_path / "log")
+    outputs = [one.communicate(timeout=60)[0], two.communicate(timeout=60)[0]]
+    assert outputs == ["engine\n", "waiting\nengine\n"]
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_build_leaves_no_half_entry(folder: Path, tmp_path: Path, kind: signal.Signals) -> None:
+    """Nor its lock: the next one builds at once."""
+    process = start(folder, 60, tmp_path / "log")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "building\n"
+    process.send_signal(kind)
+    process.wait(timeout=30)
+    assert names(folder) == set()
+    began = time.monotonic()
+    assert EngineCache(folder).get({"engine": "toy"}, lambda: b"new").read_bytes() == b"new"
+    assert time.monotonic() - began < 5
+
+
+def test_what_a_kill_between_the_writes_leaves_is_cleaned_up(folder: Path) -> None:
+    cache = EngineCache(folder)
+    cache.get(KEY | {"engine": "other"}, lambda: b"kept")
+    (folder / f"{digest(KEY)}.tmpabc").write_bytes(b"half")
+    (folder / f"{digest(KEY)}.engine").write_bytes(b"engine without side-car")
+    assert cache.get(KEY, lambda: b"whole").read_bytes() == b"whole"
+    assert not list(folder.glob("*.tmp*"))
+    assert len(cache.entries()) == 2
+
+
+def test_the_least_recently_used_go_first(folder: Path) -> None:
+    cache = EngineCache(folder, limit=250)
+    for number, name in enumerate("abc"):
+        cache.get({"engine": name}, lambda: bytes(100))
+        os.utime(folder / f"{digest({'engine': name})}.json", (number, number)) if name != "c" else None
+    assert [entry.key["engine"] for entry in cache.entries()] == ["b", "c"]
+    cache.get({"engine": "huge"}, lambda: bytes(1000))  # kept though it alone is more than the limit
+    assert [entry.key["engine"] for entry in cache.entries()] == ["huge"]
+
+
+def test_a_full_disk_is_said(folder: Path) -> None:
+    """A file-size limit of the process stands for it: the write itself fails half-way."""
+    code = f"""
+    import resource, signal
+    from pathlib import Path
+    from vsaether import CacheError
+    from vsaether.engine_cache import EngineCache
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        EngineCache(Path({str(folder)!r})).get({{"engine": "toy"}}, lambda: bytes(100_000))
+    except CacheError as error:
+        print(error)
+    """
+    root = Path(vsaether.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=root)
+    assert "cannot be written" in done.stdout
+    assert "vsaether cache clear" in done.stdout
+    assert names(folder) == set()
+
+
+def test_a_folder_that_others_can_write_to_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(vsaether.CacheError, match="chmod 700"):
+        EngineCache(folder).get(KEY, never)
+    with pytest.raises(vsaether.CacheError, match="VSAETHER_CACHE"):
+        EngineCache(Path("/dev/null/cache")).get(KEY, never)
+
+
+def test_the_command_lists_verifies_and_clears(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VSAETHER_CACHE", str(folder))
+    path = EngineCache().get(KEY, lambda: bytes(1 << 20))
+    assert main(["cache", "list"]) == 0
+    assert path.stem[:12] in capsys.readouterr().out
+    assert main(["cache", "verify"]) == 0
+    path.write_bytes(b"altered")
+    assert main(["cache", "verify"]) == 1
+    assert path.name in capsys.readouterr().err
+    assert main(["cache", "clear"]) == 0
+    assert list(folder.iterdir()) == []
