@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -254,26 +253,6 @@ def test_large_states_are_kept_in_small_files(
     assert max(sizes) < 4096 + 8192  # the names and tables of torch.save
     assert run("parts") == 0
     assert same(trained(tmp_path / "whole"), trained(tmp_path / "parts"))
-
-
-def test_the_released_state_can_be_resumed(tmp_path: Path) -> None:
-    folder = Path(__file__).resolve().parents[2] / "training" / "state" / "small_2x"
-    if not folder.exists():
-        pytest.skip("training/state/small_2x is not here")
-    config = tomllib.loads((folder.parents[1] / "configs" / "small_2x.toml").read_text())
-    model = train.build_network(config, None)
-    optimizer = train.make_optimizer(model, config["float"]["optimizer"], 1e-4)
-    ema = {k: v.clone() for k, v in model.state_dict().items()}
-    step = resume.load_state(folder, config, "float", model, ema, optimizer)
-    assert step == json.loads((folder / "state.json").read_text())["step"]
-    assert same(ema, arch.read_checkpoint(folder / "ema.pth"))
-    moments = {n for part in ("exp_avg_sq", "momentum_buffer") for n in arch.read_checkpoint(folder / f"{part}.pth")}
-    assert {n for n, p in model.named_parameters() if p in optimizer.state} == moments
-    optimizer.zero_grad()
-    model.train()(torch.rand(1, 3, 16, 16)).square().mean().backward()
-    optimizer.step()
-    resume.save_state(tmp_path / "state", config, "float", 1, model, ema, optimizer)
-    assert max(p.stat().st_size for p in (tmp_path / "state").iterdir()) < 15 << 20
 
 
 def test_the_learnt_ranges_are_kept_and_resumed(run: Run, tmp_path: Path) -> None:
