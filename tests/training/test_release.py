@@ -71,7 +71,6 @@ def test_a_release_that_is_worse_is_refused(
     preset = json.loads(path.read_text())
     assert set(preset["measured"]) == {"fp32", "fp16", "int8"}
     assert 20 < preset["measured"]["int8"]["Set1"]["psnr"] < 60
-    assert release_run(run, monkeypatch, *measured) == 0  # as good as itself
     preset["measured"]["int8"]["Set1"]["psnr"] += 0.03
     path.write_text(json.dumps(preset))
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
@@ -83,7 +82,6 @@ def test_a_release_that_is_worse_is_refused(
     assert "Set1" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
     assert [p.name for p in folder.iterdir()] == ["mine"]  # nothing half made is left
-    assert release_run(run, monkeypatch, *measured, "--allow-worse") == 0
 
 
 def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
