@@ -90,7 +90,8 @@ def test_an_engine_that_fails_its_check_is_not_kept(folder: Path) -> None:
 
 
 BUILDER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 from pathlib import Path
 from vsaether.engine_cache import EngineCache
 
