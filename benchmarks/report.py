@@ -44,7 +44,7 @@ PUBLISHED = {  # Y-PSNR / SSIM of peers on BENCHMARKS, 2x, as their authors or t
     "SMFANet+": ("38.19 / 0.9611", "33.92 / 0.9207", "32.32 / 0.9015", "32.70 / 0.9331"),
 }
 SOURCES = (
-    "Compact and SPAN: [traiNNer-redux's benchmarks](https://github.com/the-database/traiNNer-redux), trained on DF2K; "
+    "Compact and SPAN: [traiNNer-redux's benchmarks](https://github.com/the-database/traiNNer-redux); "
     "SMFANet: [its authors' figures](https://github.com/Zheng-MJ/SMFANet), DF2K"
 )
 
