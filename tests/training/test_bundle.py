@@ -63,7 +63,7 @@ def test_a_bundle_trains_in_an_empty_folder(photos: Path, tmp_path: Path, monkey
     (tmp_path / "block" / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked_packages()))
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": f".:{tmp_path / 'block'}"}
     done = subprocess.run(
-        [there / "run.sh", "0.1", "0.1"], env=environment, capture_output=True, text=True, check=False
+        [there / "run.sh", "0.2", "0.2"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = sorted(there.glob("results.tar.*"))
