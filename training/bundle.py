@@ -51,7 +51,7 @@ pack() {  # complete or not there; one at a time
     mv packing/results.tar.* "$results"/
 }
 if [ -n "${PREPARE:-}" ]; then sh -c "$PREPARE"; fi
-(while sleep 120; do pack || true; done) & packer=$!
+(while sleep 120; do pack || true; done) > /dev/null 2>&1 & packer=$!  # its sleep must not hold the output open
 trap 'kill $packer 2>/dev/null || true' EXIT
 train() { "$python" -m training.train config.toml --data images --val val --out run "$@"; }
 status=0
