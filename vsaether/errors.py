@@ -25,3 +25,7 @@ class ArgumentError(AetherError):
 
 class CacheError(AetherError):
     """The cache of built engines cannot be written, or is not safe to use."""
+
+
+class MediaError(AetherError):
+    """A file cannot be read, or written as it was asked for."""

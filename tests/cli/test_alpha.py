@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from vsaether.cli.formats import planar
-from vsaether.cli.images import encode, read_image
+from vsaether.media.formats import planar
+from vsaether.media.images import encode, read_image
 
 from .conftest import Run, make_video, read
 

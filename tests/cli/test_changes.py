@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
-from vsaether.cli.formats import Layout, Tags
-from vsaether.cli.graph import Upscaler
+from vsaether.media.formats import Layout, Tags
+from vsaether.media.graph import Upscaler
 
 from .conftest import Run, make_video, read
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from av.error import FFmpegError
 
-from vsaether.cli import upscale
+from vsaether.media import job as upscale
 
 from .conftest import Run, make_video, read
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsaether.cli import density, exif
-from vsaether.cli.density import CENTIMETRE, INCH, Density
-from vsaether.cli.stills import read_image
+from vsaether.media import density, exif
+from vsaether.media.density import CENTIMETRE, INCH, Density
+from vsaether.media.stills import read_image
 
 from .conftest import Run
 from .test_images import chunk, write

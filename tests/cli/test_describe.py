@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vsaether.cli import main
-from vsaether.cli.demo import bundled_clip
-from vsaether.cli.images import read_image
+from vsaether.media.images import read_image
+from vsaether.report.demo import bundled_clip
 
 from .conftest import read
 

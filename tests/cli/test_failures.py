@@ -117,7 +117,7 @@ def test_a_file_that_appears_meanwhile_is_left_alone(
     run: Run, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the first check and the end, somebody else may write OUT."""
-    from vsaether.cli import upscale
+    from vsaether.media import job as upscale
 
     out = tmp_path / "out.mkv"
     loop = upscale._loop

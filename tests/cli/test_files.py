@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vsaether.cli import commands, files, muxer
-from vsaether.cli.errors import CliError
-from vsaether.cli.interrupts import Interrupted, caught
+from vsaether.cli import commands
+from vsaether.errors import MediaError
+from vsaether.media import files, muxer
+from vsaether.media.interrupts import Interrupted, caught
 
 from .conftest import Run, make_video, read
 
@@ -100,7 +101,7 @@ def test_nothing_stays_open_after_an_error(
     """The file that was begun is closed at once, and not when it is collected as garbage."""
 
     def fail(*_: object) -> None:
-        raise CliError("no more")
+        raise MediaError("no more")
 
     monkeypatch.setattr(muxer.VideoWriter, "write", fail)
     gc.disable()

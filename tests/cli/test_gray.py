@@ -9,7 +9,7 @@ import numpy as np
 import vapoursynth as vs
 
 import vsaether
-from vsaether.cli.images import encode, read_image
+from vsaether.media.images import encode, read_image
 
 from .conftest import Run, make_video, read
 

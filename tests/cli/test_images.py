@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from vsaether.cli.exif import extras
-from vsaether.cli.formats import planar
-from vsaether.cli.images import encode, read_image
-from vsaether.cli.stills import list_images
+from vsaether.media.exif import extras
+from vsaether.media.formats import planar
+from vsaether.media.images import encode, read_image
+from vsaether.media.stills import list_images
 
 from .conftest import Run
 

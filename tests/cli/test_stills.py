@@ -10,7 +10,7 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 from PIL import Image, features
 
-from vsaether.cli.stills import is_still, read_image
+from vsaether.media.stills import is_still, read_image
 
 from .conftest import Run, frame, read
 

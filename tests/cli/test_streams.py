@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from vsaether.cli.decoding_times import DecodingTimes
-from vsaether.cli.images import encode
-from vsaether.cli.interleave import Interleaver
+from vsaether.media.decoding_times import DecodingTimes
+from vsaether.media.images import encode
+from vsaether.media.interleave import Interleaver
 
 from .conftest import Run, frame, join, make_video, read
 

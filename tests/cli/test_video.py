@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from vsaether.cli import muxer
-from vsaether.cli.images import read_image
+from vsaether.media import muxer
+from vsaether.media.images import read_image
 
 from ..conftest import MakeEngine
 from .conftest import FONT, VFR, Run, make_video, read
@@ -361,7 +361,7 @@ def test_interlaced_stays_interlaced(run: Run, tmp_path: Path) -> None:
 
 def test_wrong_timestamps_are_replaced(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some containers give the decoding times for those of presentation: the frames' order is what counts."""
-    from vsaether.cli import source as module
+    from vsaether.media import source as module
 
     decode = module._decode
 
@@ -381,7 +381,7 @@ def test_wrong_timestamps_are_replaced(run: Run, tmp_path: Path, monkeypatch: py
 
 def test_repeated_timestamps_move_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two frames cannot have the same time: the later one is moved by the smallest step."""
-    from vsaether.cli import source as module
+    from vsaether.media import source as module
 
     decode = module._decode
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import vapoursynth as vs
 
-from vsaether.cli.demo import bundled_clip
+from vsaether.report.demo import bundled_clip
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is not installed
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import vsaether
 from vsaether.backends import TensorRT, TensorRTRTX, builder, lint
-
-from .errors import CliError
+from vsaether.errors import MediaError
 
 LIBRARIES = {"tensorrt": TensorRT, "tensorrt-rtx": TensorRTRTX}
 
@@ -29,15 +28,15 @@ def run(job: Build) -> str:
     """Build, and say what was built; without the library, the commands for NVIDIA's trtexec instead.
 
     The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete. Raises
-    CliError where a file is in the way or the graph breaks a rule, or vapoursynth.Error where it is not taken.
+    MediaError where a file is in the way or the graph breaks a rule, or vapoursynth.Error where it is not taken.
     """
     engine = vsaether.engines.resolve(job.engine)
     least, best, most = map(builder.parse_shape, job.shapes)
     options = builder.BuildOptions(least, best, most, level=job.level)
     if faults := lint.faults(engine.model):
-        raise CliError(f"{engine.name} is not built: {'; '.join(faults)}")
+        raise MediaError(f"{engine.name} is not built: {'; '.join(faults)}")
     if job.output.exists() and not job.overwrite:
-        raise CliError(f"{job.output} exists; give another name, or --overwrite")
+        raise MediaError(f"{job.output} exists; give another name, or --overwrite")
     trt = LIBRARIES[job.library].library()
     if trt is None:
         lines = [f"{job.library} is not installed here ({LIBRARIES[job.library].install}); with NVIDIA's trtexec:"]

@@ -1,8 +1,7 @@
 """The command ``vsaether cache``: the engines that backends have built."""
 
 from vsaether import engine_cache
-
-from .errors import CliError
+from vsaether.errors import MediaError
 
 
 def show() -> str:
@@ -15,11 +14,13 @@ def show() -> str:
 
 
 def verify() -> str:
-    """Compare every engine with its side-car. Raises CliError where one is not what was written."""
+    """Compare every engine with its side-car. Raises MediaError where one is not what was written."""
     states = engine_cache.EngineCache().verify()
     faults = [f"{path} {fault}" for path, fault in states.items() if fault]
     if faults:
-        raise CliError(f"{'; '.join(faults)}; such engines are never loaded, and are built again when they are needed")
+        raise MediaError(
+            f"{'; '.join(faults)}; such engines are never loaded, and are built again when they are needed"
+        )
     return f"{len(states)} engines are what was written"
 
 

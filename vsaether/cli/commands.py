@@ -18,11 +18,10 @@ import vapoursynth as vs
 from av.error import FFmpegError
 
 from vsaether.backends import NUM_STREAMS
-
-from .encoders import MUXERS, Encoding
-from .errors import CliError
-from .files import Written
-from .interrupts import Interrupted, caught
+from vsaether.errors import MediaError
+from vsaether.media.encoders import MUXERS, Encoding
+from vsaether.media.files import Written
+from vsaether.media.interrupts import Interrupted, caught
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with caught():
                 options.run(options)
-        except (CliError, vs.Error) as error:
+        except vs.Error as error:
             return _fail(str(error))
         except (FFmpegError, OSError) as error:
             name = error.filename or " -> ".join(str(path) for path in _paths(options))
@@ -128,7 +127,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
 
 
 def _upscale(options: argparse.Namespace) -> None:
-    from .upscale import Job, run
+    from vsaether.media.job import Job, run
 
     encoding = Encoding(options.codec, options.crf, options.preset, options.pix_fmt, options.encoder_options)
     job = Job(
@@ -147,11 +146,11 @@ def _upscale(options: argparse.Namespace) -> None:
     summary = run(job, _notice)
     print(summary)
     if summary.failure:
-        raise CliError(summary.failure)
+        raise MediaError(summary.failure)
 
 
 def _engines(options: argparse.Namespace) -> None:
-    from .describe import engines
+    from vsaether.report.describe import engines
 
     print(engines())
 
@@ -171,13 +170,13 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from .describe import info
+    from vsaether.report.describe import info
 
     print(info(options.file))
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from .demo import run
+    from vsaether.report.demo import run
 
     print(run(options.output, options.engine, options.limit, _notice))
 

@@ -9,7 +9,8 @@ import av
 import vapoursynth as vs
 from av.codec.codec import find_best_pix_fmt_of_list
 
-from .errors import CliError
+from vsaether.errors import MediaError
+
 from .formats import Layout
 from .source import VideoInfo
 
@@ -61,17 +62,17 @@ class Encoder:
 def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Encoder:
     """The encoder for a video ``scale`` times as large as the source.
 
-    Raises CliError if there is none, or it does not do what is asked.
+    Raises MediaError if there is none, or it does not do what is asked.
     """
     name = encoding.codec or _default(suffix, info)
     try:
         codec = av.Codec(name, "w")
     except ValueError as error:
-        raise CliError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}, prores_ks") from error
+        raise MediaError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}, prores_ks") from error
     if codec.type != "video" or not codec.video_formats:
-        raise CliError(f"{name} is not a video encoder")
+        raise MediaError(f"{name} is not a video encoder")
     if info.interlaced and name not in _INTERLACED:
-        raise CliError(
+        raise MediaError(
             f"the input is interlaced, and {name} codes progressive video only; use --codec libx264 and .mkv or .mp4, "
             "or deinterlace it first"
         )
@@ -79,7 +80,7 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Enco
     width, height = info.width * scale, info.height * scale
     across, down = (1 << sub for sub in Layout.of(pix_fmt).subsampling)
     if name in _EVEN and (width % across or height % down):
-        raise CliError(
+        raise MediaError(
             f"the output would be {width}x{height}, which {name} cannot code as {pix_fmt}; use --pix-fmt yuv444p, or "
             "--codec libvpx-vp9 or ffv1"
         )
@@ -88,11 +89,11 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Enco
     for key, value in (("crf", encoding.crf), ("preset", encoding.preset)):
         if value is not None:
             if key not in known:
-                raise CliError(f"{name} has no {key}; give its own options with --encoder-options")
+                raise MediaError(f"{name} has no {key}; give its own options with --encoder-options")
             options[key] = str(value)
     for key, value in encoding.options.items():
         if key not in known:
-            raise CliError(f"{name} has no option {key!r}")
+            raise MediaError(f"{name} has no option {key!r}")
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
     _add_hdr(name, options, info)
     return Encoder(name, pix_fmt, options, info.interlaced, notices)
@@ -115,7 +116,7 @@ def _pix_fmt(codec: av.Codec, wanted: str | None, layout: Layout) -> tuple[str, 
     names = [fmt.name for fmt in codec.video_formats if not fmt.name.startswith("yuvj")]
     if wanted is not None:
         if wanted not in names:
-            raise CliError(f"{codec.name} does not take the pixel format {wanted}; it takes {', '.join(names)}")
+            raise MediaError(f"{codec.name} does not take the pixel format {wanted}; it takes {', '.join(names)}")
         return wanted, []
     names = _usual(codec.name, names, layout)
     if layout.pix_fmt in names:
@@ -142,7 +143,7 @@ def _layout(pix_fmt: str) -> Layout | None:
     """The layout of a sample format, if it has one: a mosaic has none."""
     try:
         return Layout.of(pix_fmt)
-    except CliError:
+    except MediaError:
         return None
 
 

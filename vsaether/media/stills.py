@@ -12,8 +12,9 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vsaether.errors import MediaError
+
 from .encoders import MUXERS
-from .errors import CliError
 from .formats import UNTAGGED, Layout, Tags, planar
 from .muxer import ffmpeg_errors
 from .truncation import is_cut
@@ -29,7 +30,7 @@ _NAMES = 20
 _FULL = 2
 
 
-class NotAStillError(CliError):
+class NotAStillError(MediaError):
     """The file is sound, as far as known, but no still image that can be decoded; ``what`` it is instead."""
 
     def __init__(self, path: Path, what: str, remedy: str) -> None:
@@ -69,7 +70,7 @@ def is_still(path: Path) -> bool:
     try:
         with _open(path) as container:
             return _holds_images(container) and not _moves(container)
-    except CliError:
+    except MediaError:
         return path.suffix.lower() in NAMED
 
 
@@ -85,18 +86,18 @@ def _moves(container: InputContainer) -> bool:
 def read_image(path: Path) -> av.VideoFrame:
     """The picture of an image file.
 
-    Raises NotAStillError if it is something else, and CliError if it cannot be read, or is damaged: a picture which
+    Raises NotAStillError if it is something else, and MediaError if it cannot be read, or is damaged: a picture which
     is not whole is none.
     """
     try:
         cut = is_cut(path.read_bytes())
     except OSError as error:
-        raise CliError(f"{path} cannot be read: {error.strerror}") from error
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
     with ffmpeg_errors() as log:
         frame, decoder = _first(path)
     said = [text.strip() for _, name, text in log if name == decoder and not _METADATA.search(text)]
     if cut or said or frame.is_corrupt:
-        raise CliError(f"{path} is damaged: {'the file is cut off' if cut or not said else said[0]}")
+        raise MediaError(f"{path} is damaged: {'the file is cut off' if cut or not said else said[0]}")
     return frame
 
 
@@ -116,11 +117,11 @@ def _first(path: Path) -> tuple[av.VideoFrame, str]:
         try:
             frames = [frame for _, frame in zip(range(2), container.decode(stream), strict=False)]
         except (FFmpegError, OSError) as error:
-            raise CliError(f"{path} cannot be read as an image: {error.strerror}") from error
+            raise MediaError(f"{path} cannot be read as an image: {error.strerror}") from error
         if len(frames) > 1:
             raise NotAStillError(path, "an animation", "give a still image, or it alone, as a video")
         if not frames:
-            raise CliError(f"{path} cannot be read as an image: it is empty")
+            raise MediaError(f"{path} cannot be read as an image: it is empty")
         frame, mask = frames[0], _mask_stream(container, stream)
         if not frame.color_range and Layout.of(frame.format.name).family == vs.GRAY:
             frame.color_range = _FULL  # image files know no other, though not all decoders say so
@@ -147,7 +148,7 @@ def _with_alpha(path: Path, frame: av.VideoFrame, stream: int) -> av.VideoFrame:
             assert isinstance(other, VideoStream)
             mask = next(container.decode(other))
     except (FFmpegError, StopIteration) as error:
-        raise CliError(f"{path} is damaged: its alpha channel cannot be read") from error
+        raise MediaError(f"{path} is damaged: its alpha channel cannot be read") from error
     whole = dataclasses.replace(layout, alpha=True)
     gray = mask.reformat(format=Layout(vs.GRAY, layout.bits).pix_fmt, dst_color_range="JPEG")
     tags = Tags.of(frame)
@@ -172,4 +173,4 @@ def _open(path: Path) -> InputContainer:
         # A colon in a relative name is no protocol, and % no pattern.
         return av.open(str(path.absolute()), "r", options={"pattern_type": "none"})
     except (FFmpegError, OSError) as error:
-        raise CliError(f"{path} cannot be read as a video or an image: {error.strerror}") from error
+        raise MediaError(f"{path} cannot be read as a video or an image: {error.strerror}") from error

@@ -11,12 +11,11 @@ import av
 import vapoursynth as vs
 
 import vsaether
-
-from .files import PendingFolder
-from .graph import still, to_rgb24
-from .images import encode
-from .upscale import Job, Summary
-from .upscale import run as upscale
+from vsaether.media.files import PendingFolder
+from vsaether.media.graph import still, to_rgb24
+from vsaether.media.images import encode
+from vsaether.media.job import Job, Summary
+from vsaether.media.job import run as upscale
 
 CLIP = "big_buck_bunny_240p.mp4"
 _FRAME = 95
@@ -40,7 +39,7 @@ def run(folder: Path, engine: str, limit: int | None, notice: Callable[[str], No
 @contextmanager
 def bundled_clip() -> Iterator[Path]:
     """The path of the bundled clip."""
-    with as_file(files("vsaether.cli") / "data" / CLIP) as path:
+    with as_file(files("vsaether.report") / "data" / CLIP) as path:
         yield path
 
 

@@ -11,10 +11,11 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
+from vsaether.errors import MediaError
+
 from . import density
 from .density import Density
 from .encoders import losses
-from .errors import CliError
 from .exif import EMPTY, add_to_jpeg, add_to_webp, extras, resolution, with_resolution, with_size
 from .files import PendingFolder
 from .formats import Layout, Tags, complete, planar
@@ -60,7 +61,7 @@ class ImageSource:
         self._folder = paths[0].parent
         found = next((frame for frame, _ in self), None)
         if found is None:
-            raise CliError(self.failure() or f"{self._folder} holds no still images, but {listed(self.others)}")
+            raise MediaError(self.failure() or f"{self._folder} holds no still images, but {listed(self.others)}")
         frame, layout = planar(found)
         self.info = VideoInfo(
             width=frame.width,
@@ -89,7 +90,7 @@ class ImageSource:
                     raise
                 self.others.append(f"{path.name} ({error.what})")
                 continue
-            except CliError as error:
+            except MediaError as error:
                 if not self.tolerant:
                     raise
                 self.failed[path.name] = str(error)
@@ -195,7 +196,7 @@ class ImageWriter:
         told = self._images.density(name) if self._images else None
         try:
             data, lost = encode(frame, Path(written).suffix.lower(), told)
-        except CliError as error:
+        except MediaError as error:
             if self._images is None or not self._images.tolerant:
                 raise
             self._images.failed[name] = f"{name}: {error}"
@@ -232,7 +233,7 @@ def encode(frame: av.VideoFrame, suffix: str, told: Density | None = None) -> tu
     try:
         data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
     except FFmpegError as error:
-        raise CliError(f"{name} cannot encode a {frame.width}x{frame.height} image: {error.strerror}") from error
+        raise MediaError(f"{name} cannot encode a {frame.width}x{frame.height} image: {error.strerror}") from error
     exif, profile = extras(frame)
     if exif:
         exif = with_size(exif, frame.width, frame.height)

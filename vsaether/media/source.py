@@ -20,8 +20,9 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from vsaether.errors import MediaError
+
 from .clock import Clock
-from .errors import CliError
 from .formats import Layout, Tags, complete, fraction, planar
 from .timing import Grid
 
@@ -81,7 +82,7 @@ class Damage:
 class VideoSource:
     """An opened video file, which may be a pipe: it is read once. ``info`` describes its video; iterate over it once.
 
-    Raises CliError if the file cannot be opened, or holds no video which can be decoded.
+    Raises MediaError if the file cannot be opened, or holds no video which can be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -205,7 +206,7 @@ class VideoSource:
             elif item.stream.disposition & Disposition.attached_pic:
                 self.covers.setdefault(item.stream_index, bytes(item))
         if not frames:
-            raise CliError(f"{self.path}: no frame of its video ({context.name}) can be decoded")
+            raise MediaError(f"{self.path}: no frame of its video ({context.name}) can be decoded")
         first, layout = planar(frames[0])
         side_data = {}
         if context.name not in _FRAGILE:
@@ -238,15 +239,15 @@ def _open(path: Path) -> InputContainer:
     try:
         return av.open(str(path.absolute()), "r")  # a colon in a relative name is no protocol
     except FFmpegError as error:
-        raise CliError(f"{path} cannot be read as a video or an image: {error.strerror}") from error
+        raise MediaError(f"{path} cannot be read as a video or an image: {error.strerror}") from error
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        raise CliError(f"{path} holds no video")
+        raise MediaError(f"{path} holds no video")
     if stream.codec_context is None:
-        raise CliError(f"{path}: there is no decoder for its video")
+        raise MediaError(f"{path}: there is no decoder for its video")
     stream.thread_type = "AUTO"
     return stream
 

@@ -10,28 +10,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .errors import CliError
+from vsaether.errors import MediaError
 
 
 def check_target(target: Path, source: Path, overwrite: bool, folder: bool = False) -> None:
-    """Refuse a file, or a folder, which could not be written, or would destroy something. Raises CliError."""
+    """Refuse a file, or a folder, which could not be written, or would destroy something. Raises MediaError."""
     if not target.parent.is_dir():
-        raise CliError(f"the folder {target.parent} does not exist; create it first")
+        raise MediaError(f"the folder {target.parent} does not exist; create it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise CliError(f"the folder {target.parent} is not writable")
+        raise MediaError(f"the folder {target.parent} is not writable")
     if target.exists() and target.samefile(source):
-        raise CliError(f"{target} is the input itself; choose another output")
+        raise MediaError(f"{target} is the input itself; choose another output")
     if folder and os.path.lexists(target) and not target.is_dir():
-        raise CliError(f"{target} is not a folder; choose another name")
+        raise MediaError(f"{target} is not a folder; choose another name")
     if not folder:
         _check_file(target, overwrite)
 
 
 def _check_file(target: Path, overwrite: bool) -> None:
     if target.is_dir():
-        raise CliError(f"{target} is a folder; choose another name for the file")
+        raise MediaError(f"{target} is a folder; choose another name for the file")
     if os.path.lexists(target) and not overwrite:  # a link to nowhere, too
-        raise CliError(f"{target} exists; choose another name, or allow it to be replaced with --overwrite")
+        raise MediaError(f"{target} exists; choose another name, or allow it to be replaced with --overwrite")
 
 
 class Written:
@@ -80,7 +80,7 @@ class PendingFile:
         try:
             self.path.touch(exist_ok=False)
         except OSError as error:
-            raise CliError(f"cannot write {self.target}: {error.strerror}") from error
+            raise MediaError(f"cannot write {self.target}: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -115,7 +115,7 @@ class PendingFolder:
         try:
             self.path.mkdir()
         except OSError as error:
-            raise CliError(f"cannot write {self.target}: {error.strerror}") from error
+            raise MediaError(f"cannot write {self.target}: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -124,10 +124,10 @@ class PendingFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a file into the folder. Raises CliError if one of this name is there, and must not be replaced."""
+        """Write a file into the folder. Raises MediaError if one of this name is there, and must not be replaced."""
         target = self.target / name
         if target.exists() and _identity(target) in self._inputs:
-            raise CliError(f"{target} is an input itself; choose another folder or other names")
+            raise MediaError(f"{target} is an input itself; choose another folder or other names")
         _check_file(target, self._overwrite)
         try:
             with open(self.path / name, "xb") as file:
@@ -135,9 +135,9 @@ class PendingFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError as error:
-            raise CliError(f"two inputs would both be written as {target}; rename one") from error
+            raise MediaError(f"two inputs would both be written as {target}; rename one") from error
         except OSError as error:
-            raise CliError(f"cannot write {target}: {error.strerror}") from error
+            raise MediaError(f"cannot write {target}: {error.strerror}") from error
 
     def commit(self) -> None:
         """Give the folder its name, or move its files into the one that is there."""
@@ -167,15 +167,15 @@ def _rename_new(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
     except FileExistsError as error:
-        raise CliError(f"{target} has appeared in the meantime; it was left as it is") from error
+        raise MediaError(f"{target} has appeared in the meantime; it was left as it is") from error
     except OSError:  # a file system without hard links
         if os.path.lexists(target):
-            raise CliError(f"{target} has appeared in the meantime; it was left as it is") from None
+            raise MediaError(f"{target} has appeared in the meantime; it was left as it is") from None
         path.replace(target)
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or a folder to the disk, if the file system can. Raises CliError."""
+    """Flush a file or a folder to the disk, if the file system can. Raises MediaError."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
@@ -184,6 +184,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise CliError(f"cannot write {path}: {error.strerror}") from error
+            raise MediaError(f"cannot write {path}: {error.strerror}") from error
     finally:
         os.close(handle)

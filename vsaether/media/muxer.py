@@ -9,8 +9,9 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from vsaether.errors import MediaError
+
 from .encoders import MUXERS, Encoder
-from .errors import CliError
 from .files import PendingFile
 from .formats import Layout, Tags, fraction
 from .interleave import Interleaver
@@ -32,7 +33,7 @@ _MOST_DELAY = 3600  # seconds between decoding and presentation; no encoder hold
 class VideoWriter:
     """Writes a file, still under its temporary name, as the container of its suffix.
 
-    The header is written at once: whatever container or encoder refuse is a CliError before the first frame.
+    The header is written at once: whatever container or encoder refuse is a MediaError before the first frame.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class VideoWriter:
             except (FFmpegError, ValueError) as error:
                 self.abandon()
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
-                raise CliError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
+                raise MediaError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
 
     def abandon(self) -> None:
         """Close the file as it is, if it is still open; what is in the encoder is lost."""
@@ -124,7 +125,7 @@ class VideoWriter:
             self._mux(self._video.encode(frame))
 
     def close(self) -> None:
-        """Encode what is still in the encoder, and end the file. Raises CliError if frames got lost."""
+        """Encode what is still in the encoder, and end the file. Raises MediaError if frames got lost."""
         with self._writing():
             self._mux(self._video.encode(None))
             for index, track in self._tracks.items():
@@ -135,14 +136,14 @@ class VideoWriter:
             self._out.mux(list(self._others.release(None)))
             self._out.close()
         if self._written != self.frames:
-            raise CliError(f"{self._encoder.codec} wrote {self._written} packets for {self.frames} frames")
+            raise MediaError(f"{self._encoder.codec} wrote {self._written} packets for {self.frames} frames")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except FFmpegError as error:
-            raise CliError(f"cannot write {self._target}: {error.strerror}") from error
+            raise MediaError(f"cannot write {self._target}: {error.strerror}") from error
 
     def _add_streams(self, info: VideoInfo, source: VideoSource | None, others: Plan) -> None:
         if source is None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vsaether
-
-from .errors import CliError
+from vsaether.errors import MediaError
 
 if TYPE_CHECKING:
     import onnx
@@ -43,14 +42,14 @@ def _ready(backend: str) -> str:
 
 
 def info(path: Path) -> str:
-    """What an engine or a checkpoint is. Raises CliError, or the filter's EngineError."""
+    """What an engine or a checkpoint is. Raises MediaError, or the filter's EngineError."""
     if not path.is_file():
-        raise CliError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+        raise MediaError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     if path.suffix == ".onnx":
         return _engine(path)
     if path.suffix in _CHECKPOINTS:
         return _checkpoint(path)
-    raise CliError(f"{path} is neither an engine (.onnx) nor a checkpoint ({', '.join(_CHECKPOINTS)})")
+    raise MediaError(f"{path} is neither an engine (.onnx) nor a checkpoint ({', '.join(_CHECKPOINTS)})")
 
 
 def _engine(path: Path) -> str:
@@ -85,14 +84,14 @@ def _checkpoint(path: Path) -> str:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("torch", "safetensors"):
             raise
-        raise CliError(
+        raise MediaError(
             f'checkpoints are read with {error.name}, which is not installed: pip install "aethernet[export]"'
         ) from error
     try:
         weights = arch.read_checkpoint(path)
         config = arch.inspect(weights)
     except arch.CheckpointError as error:
-        raise CliError(str(error)) from error
+        raise MediaError(str(error)) from error
     facts: dict[str, object] = {"file": path, "bytes": f"{path.stat().st_size:,}"}
     facts["variant"] = config.variant
     facts |= {name.replace("_", " "): value for name, value in vars(config).items()}

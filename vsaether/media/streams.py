@@ -16,10 +16,11 @@ from av.error import FFmpegError
 from av.format import Flags
 from av.stream import AttachmentStream, Disposition, Stream
 
+from vsaether.errors import MediaError
+
 from .audio import AUDIO_CODECS, AudioConversion
 from .decoding_times import DecodingTimes
 from .encoders import MUXERS
-from .errors import CliError
 from .source import VideoSource
 from .subtitles import TEXT_CODECS, TextConversion
 
@@ -105,7 +106,7 @@ class Plan:
 def plan(source: VideoSource, suffix: str, drop_unsupported: bool) -> Plan:
     """What a file with a suffix can be given of the streams of a video besides the video itself.
 
-    What nobody plays or sees, as data of cameras, is left out where it cannot be carried. Raises CliError where that
+    What nobody plays or sees, as data of cameras, is left out where it cannot be carried. Raises MediaError where that
     happens to any other stream, unless unsupported ones may be dropped.
     """
     muxer = MUXERS[suffix]
@@ -135,10 +136,10 @@ def plan(source: VideoSource, suffix: str, drop_unsupported: bool) -> Plan:
 
 
 def leave_out(suffix: str, what: str, remedy: str | None, drop: bool) -> str:
-    """The note that something is left out; or a CliError which says what to do, unless it may be dropped."""
+    """The note that something is left out; or a MediaError which says what to do, unless it may be dropped."""
     if not drop:
         remedy = f"{remedy}, or leave it out" if remedy else "leave it out"
-        raise CliError(f"{suffix} cannot carry {what}; {remedy} with --drop-unsupported")
+        raise MediaError(f"{suffix} cannot carry {what}; {remedy} with --drop-unsupported")
     return f"{suffix} cannot carry {what}: left out"
 
 

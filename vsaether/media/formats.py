@@ -14,8 +14,7 @@ from av.rational import AVRational
 from av.video.codeccontext import VideoCodecContext
 
 from vsaether import colour
-
-from .errors import CliError
+from vsaether.errors import MediaError
 
 _LIMITED, _FULL = 1, 2
 _YUV = {(1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410"}
@@ -36,12 +35,14 @@ class Layout:
 
     @classmethod
     def of(cls, pix_fmt: str) -> "Layout":
-        """The layout which holds all that ``pix_fmt`` can hold. Raises CliError for mosaics and hardware surfaces."""
+        """The layout which holds all that ``pix_fmt`` can hold. Raises MediaError for mosaics and hardware surfaces."""
         fmt = av.VideoFormat(pix_fmt, 64, 64)
         if fmt.has_palette:
             return cls(vs.RGB, 8, alpha=True)
         if fmt.is_bayer or not fmt.components or pix_fmt.startswith("xyz"):
-            raise CliError(f"the pixel format {pix_fmt} cannot be upscaled; convert it to YUV, RGB or grayscale first")
+            raise MediaError(
+                f"the pixel format {pix_fmt} cannot be upscaled; convert it to YUV, RGB or grayscale first"
+            )
         deepest = max(part.bits for part in fmt.components)
         if "f16" in pix_fmt or "f32" in pix_fmt:
             bits = 32

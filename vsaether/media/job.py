@@ -15,11 +15,11 @@ import vapoursynth as vs
 from tqdm import tqdm
 
 import vsaether
+from vsaether.errors import MediaError
 
 from . import encoders
 from .changes import Changes
 from .encoders import MUXERS, Encoding
-from .errors import CliError
 from .files import PendingFile, PendingFolder, check_target
 from .formats import fraction
 from .graph import Upscaler
@@ -93,14 +93,14 @@ class Summary:
 def run(job: Job, notice: Callable[[str], None]) -> Summary:
     """Do a job; what cannot be kept is told to ``notice``. The output appears only when it is complete.
 
-    Raises CliError, or vapoursynth.Error where the filter refuses.
+    Raises MediaError, or vapoursynth.Error where the filter refuses.
     """
     if str(job.source) == "-":
-        raise CliError("- is not a file; to read from standard input, give /dev/stdin")
+        raise MediaError("- is not a file; to read from standard input, give /dev/stdin")
     if str(job.output) == "-":
-        raise CliError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
+        raise MediaError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
-        raise CliError(f"{job.source} does not exist")
+        raise MediaError(f"{job.source} does not exist")
     backend, engine = vsaether.backends.select(job.backend, job.engine, num_streams=job.num_streams)
     with ExitStack() as stack:
         source = _source(job)
@@ -117,7 +117,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         changes = Changes(source.info)
         _loop(job, source, upscaler, writer, changes if writer.size else None)
         if not writer.frames and isinstance(source, ImageSource):
-            raise CliError(source.failure() or f"{job.source}: nothing could be upscaled")
+            raise MediaError(source.failure() or f"{job.source}: nothing could be upscaled")
         pending.commit()
         seconds = time.perf_counter() - began
     for text in [*writer.notices[len(early) :], *(changes.notices if writer.size else ())]:
@@ -143,15 +143,15 @@ def _source(job: Job) -> VideoSource | ImageSource:
     if job.source.is_dir():
         paths, others = list_images(job.source)
         if not paths:
-            raise CliError(f"{job.source} holds no images{f', but {listed(others)}' if others else ''}")
+            raise MediaError(f"{job.source} holds no images{f', but {listed(others)}' if others else ''}")
         film = job.output.suffix.lower() in MUXERS  # a missing picture would move all others
         return ImageSource(paths[: job.limit], rate, not film, others)
     if job.source.suffix.lower() in NAMED and not job.source.is_file():
-        raise CliError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
+        raise MediaError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
     if is_still(job.source):
         return ImageSource([job.source], rate, False, [])
     if job.rate:
-        raise CliError("--fps is for images; a video keeps its timestamps")
+        raise MediaError("--fps is for images; a video keeps its timestamps")
     return VideoSource(job.source)
 
 
@@ -167,23 +167,25 @@ def _output(
         video = source if isinstance(source, VideoSource) else None
         return pending, VideoWriter(pending, encoder, source.info, scale, video, job.drop_unsupported)
     if job.encoding != Encoding():
-        raise CliError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
+        raise MediaError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
     if suffix and suffix not in SUFFIXES:
         known = ", ".join([*MUXERS, *sorted(SUFFIXES)])
-        raise CliError(f"{job.output}: the suffix {suffix} is none of {known}; no suffix stands for a folder of images")
+        raise MediaError(
+            f"{job.output}: the suffix {suffix} is none of {known}; no suffix stands for a folder of images"
+        )
     numbered = _PATTERN.search(job.output.name)
     if numbered and not suffix:
-        raise CliError(f"{job.output} is a pattern without a suffix; add one, such as {job.output.name}.png")
+        raise MediaError(f"{job.output} is a pattern without a suffix; add one, such as {job.output.name}.png")
     if suffix and not numbered:
         if job.source.is_dir() or isinstance(source, VideoSource):
-            raise CliError(f"{job.output} is one image; for many, give a folder or a pattern such as frames/%06d.png")
+            raise MediaError(f"{job.output} is one image; for many, give a folder or a pattern such as frames/%06d.png")
         check_target(job.output, job.source, job.overwrite)
         pending = PendingFolder(job.output.parent, job.overwrite)
         return stack.enter_context(pending), ImageWriter(pending, suffix, lambda name, number: job.output.name, source)
     folder = job.output.parent if suffix else job.output
     check_target(folder, job.source, job.overwrite, folder=True)
     if folder.is_dir() and any(folder.iterdir()) and not job.overwrite:
-        raise CliError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
+        raise MediaError(f"the folder {folder} is not empty; choose another, or let files be replaced with --overwrite")
     inputs = source.paths if isinstance(source, ImageSource) else [source.path]
     pending = stack.enter_context(PendingFolder(folder, job.overwrite, inputs))
     images = source if isinstance(source, ImageSource) else None
@@ -240,7 +242,7 @@ def _loop(
         put(upscaler.flush())
         bar.total = bar.n
     if not taken:
-        raise CliError(f"{job.source} holds no frame which can be decoded")
+        raise MediaError(f"{job.source} holds no frame which can be decoded")
     writer.close()
 
 
