@@ -15,7 +15,7 @@ demo: $(VENV)/.runtime
 # Three processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin, and
 # vsjetpack's settings are its own affair.
 test: $(VENV)/.dev
-	$(BIN)/pytest tests/arch tests/spandrel tests/export tests/training tests/trainers tests/benchmarks
+	$(BIN)/pytest tests/presets tests/arch tests/spandrel tests/export tests/training tests/trainers tests/benchmarks
 	$(BIN)/pytest tests/chainner
 	$(BIN)/pytest tests/vsaether tests/cli
 	$(BIN)/pytest tests/vsjetpack

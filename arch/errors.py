@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from presets.errors import AetherNetError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(AetherNetError, ValueError):
     """A checkpoint is missing, unreadable, foreign, mixed or truncated; the message says which and what to do."""

@@ -28,7 +28,8 @@ import arch
 from arch.base import Upscaler
 from benchmarks import peers, speed
 from export.verify import write
-from training.plot import PlotError, read_curves
+from training.errors import PlotError
+from training.plot import read_curves
 
 CANDIDATES = Path(__file__).with_name("candidates.toml")
 PEER = "compact_16x64_int8"

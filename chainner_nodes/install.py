@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from presets.errors import AetherNetError
+
 PARTS = ("arch", "export", "presets", "chainner_nodes")
 FOLDER = "aethernet"
 MANIFEST = "installed.json"
@@ -39,7 +41,7 @@ import chainner_nodes.nodes  # noqa: E402, F401
 '''
 
 
-class InstallError(ValueError):
+class InstallError(AetherNetError, ValueError):
     """The nodes cannot be installed, removed or run there; the message says why and what to do."""
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import arch
-from training.data import DataError, read_images, reduced
+from training.data import read_images, reduced
+from training.errors import DataError
 
 TILE, OVERLAP = 128, 8  # LR pixels: the inside of a tile, and what a network sees around it
 TOGETHER = 16  # tiles

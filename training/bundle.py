@@ -24,8 +24,8 @@ import arch
 from arch.checkpoint import pickled
 from export.pictures import decode
 from training.config import read_config
-from training.data import VALIDATION_CROP, DataError, encoded, validation_crops
-from training.resume import TrainingError
+from training.data import VALIDATION_CROP, encoded, validation_crops
+from training.errors import DataError, TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arch", "export", "presets", "training")

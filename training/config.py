@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from training.degrade import Video
+from training.errors import TrainingError
 from training.optimizer import OPTIMIZERS
-from training.resume import TrainingError
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
 TARGETS = ("both", "mean", "teacher")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.pictures import decode
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.degrade import Video
@@ -29,10 +30,6 @@ SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 NORMAL, FLAT, BILEVEL = range(3)
 COLUMNS = 13  # of a table of crops, see Batches.draw
 TABLES = 64
-
-
-class DataError(ValueError):
-    """The training data is missing or unusable; the message says what was given and what is needed."""
 
 
 class Batch(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import DataError
+from training.errors import DataError
 
 KERNELS = ("area", "bicubic", "lanczos")
 PRESETS = {

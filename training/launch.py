@@ -12,11 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from training.errors import RegistrationError
+
 Factory = Callable[..., nn.Module]
-
-
-class RegistrationError(RuntimeError):
-    """A trainer already has another network of one of our names."""
 
 
 def register(registry: Any, factories: Iterable[Factory]) -> None:

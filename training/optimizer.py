@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.resume import TrainingError
+from training.errors import TrainingError
 
 OPTIMIZERS = ("adamw", "adan", "muon")
 GRAPHED = ("adamw", "muon")  # those whose step asks the host for nothing, and can be part of a CUDA graph

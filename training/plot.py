@@ -12,13 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+from training.errors import PlotError
+
 Curve = dict[str, list[float]]  # step, loss, psnr_y, seconds_per_step
 STAGES = ("float", "qat")
 COLUMNS = ("step", "loss", "psnr_y", "seconds_per_step")
-
-
-class PlotError(ValueError):
-    """There is nothing to plot, or no way to; the message says which."""
 
 
 def read_curves(run: Path) -> dict[str, Curve]:

@@ -27,7 +27,8 @@ from export.build import build, table
 from export.errors import ExportError
 from export.quality import measure
 from export.verify import Precision, write
-from training.resume import TrainingError, find_state, read_facts
+from training.errors import TrainingError
+from training.resume import find_state, read_facts
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 WORSE = 0.02  # dB by which a release may be below the present one

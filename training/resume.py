@@ -13,12 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from arch.checkpoint import pickled
+from training.errors import TrainingError
 
 SHARD = 14 << 20  # bytes; files of a state are to stay below 15 MiB
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on; the message says why, and which state is still good."""
 
 
 def save_state(

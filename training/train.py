@@ -29,9 +29,10 @@ from export.equalise import equalise
 from export.metrics import BT601, psnr_y
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
-from training.data import Batches, DataError, Pair, read_answers, read_images, validation_set
+from training.data import Batches, Pair, read_answers, read_images, validation_set
+from training.errors import DataError, TrainingError
 from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
-from training.resume import TrainingError, find_state, load_state, read_facts, save_state
+from training.resume import find_state, load_state, read_facts, save_state
 
 
 def main() -> int:

@@ -1,9 +1,11 @@
-"""The errors of vsaether. All are vapoursynth.Error, so a script needs to catch only that."""
+"""The errors of vsaether. All are vapoursynth.Error as well, so a script needs to catch only that."""
 
 import vapoursynth as vs
 
+from presets.errors import AetherNetError
 
-class AetherError(vs.Error):
+
+class AetherError(AetherNetError, vs.Error):
     """Base of vsaether's errors: a plain sentence with what was given, what is allowed and what to do."""
 
 

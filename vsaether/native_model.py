@@ -15,6 +15,8 @@ import onnx.helper
 import onnx.numpy_helper
 from onnx import NodeProto
 
+from presets.errors import AetherNetError
+
 MAGIC = b"AETHER01"
 WIDTHS = range(16, 513, 16)
 HIDDEN = range(16, 1025, 16)
@@ -29,7 +31,7 @@ STREAM_BYTES = 4  # of the residual stream's float32
 PICTURE_BYTES = 32  # a pixel: its own codes, and what is around
 
 
-class UnsupportedModelError(Exception):
+class UnsupportedModelError(AetherNetError):
     """The kernels do not compute this model; the message says what of it."""
 
 

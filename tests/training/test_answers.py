@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 import arch
 from training import answers
-from training.data import Batches, DataError, read_answers, read_images
+from training.data import Batches, read_answers, read_images
+from training.errors import DataError
 
 from .conftest import Run, toy
 

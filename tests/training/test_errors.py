@@ -15,7 +15,8 @@ from PIL import Image
 
 import arch
 from training import train
-from training.data import DataError, read_images
+from training.data import read_images
+from training.errors import DataError
 
 from .conftest import Run, toy
 

@@ -16,7 +16,7 @@ import presets
 from arch.base import Upscaler
 from benchmarks import search
 from training import train
-from training.plot import PlotError
+from training.errors import PlotError
 
 Groups = dict[str, dict[str, dict[str, Any]]]
 

@@ -18,7 +18,8 @@ from export import metrics
 from export.metrics import imresize
 from export.quantize import quantize
 from training import resume, train
-from training.data import Batch, Batches, DataError, read_images, reduced, validation_set
+from training.data import Batch, Batches, read_images, reduced, validation_set
+from training.errors import DataError
 from training.optimizer import OPTIMIZERS
 
 from .conftest import Run, toy
