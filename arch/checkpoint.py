@@ -7,7 +7,6 @@ import io
 import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
+
+from presets import files
 
 from .errors import CheckpointError
 from .wrappers import unwrap
@@ -143,20 +144,9 @@ def write_checkpoint(
     else:
         data = pickled({"params": state, ORIGIN: origin} if origin else state)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise CheckpointError(f"{path}: the folder cannot be written ({error.strerror}).") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        files.write(path, data)
     except OSError as error:
         raise CheckpointError(f"{path}: not written ({error.strerror}).") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def pickled(content: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from presets.errors import AetherNetError
+from presets.files import write
 
 PARTS = ("arch", "export", "presets", "chainner_nodes")
 FOLDER = "aethernet"
@@ -93,7 +93,7 @@ def install(path: Path) -> Status:
                 old.rename(target)
             raise
         (source / LOADER).parent.mkdir(exist_ok=True)
-        _write(source / LOADER, LOADER_TEXT.encode())
+        write(source / LOADER, LOADER_TEXT.encode())
     except OSError as error:
         raise InstallError(f"{source}: not installed ({error}).") from error
     finally:
@@ -160,10 +160,10 @@ def _copy_parts(target: Path) -> None:
             name = Path(part) / file.relative_to(root)
             data = file.read_bytes()
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            _write(target / name, data)
+            write(target / name, data)
             digests[name.as_posix()] = hashlib.sha256(data).hexdigest()
     text = json.dumps({"version": version(), "files": digests}, indent=1)
-    _write(target / MANIFEST, text.encode() + b"\n")
+    write(target / MANIFEST, text.encode() + b"\n")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -220,17 +220,3 @@ def _remove_empty(folder: Path) -> None:
             child.rmdir()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, fsync it and rename it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -234,19 +234,15 @@ def squeeze(image: Any) -> Any:
 
 
 def write_all(files: dict[str, bytes], out: Path) -> None:
-    """Write all files or none: under temporary names first, renamed at the end. Raises ExportError."""
-    from .verify import write
+    """Write all files or none. Raises ExportError."""
+    from presets.files import write_all as write
 
-    written = []
+    from .errors import ExportError
+
     try:
-        for name, data in files.items():
-            written.append(out / f".{name}.part")
-            write(data, written[-1])
-        for name in files:
-            (out / f".{name}.part").replace(out / name)
-    finally:
-        for path in written:
-            path.unlink(missing_ok=True)
+        write({out / name: data for name, data in files.items()})
+    except OSError as error:
+        raise ExportError(f"{out}: not written ({error.strerror}).") from error
 
 
 def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from presets import contents
+from presets import contents, files
 
 from . import runtimes
 from .errors import ExportError
@@ -156,20 +154,9 @@ def serialise(proto: ModelProto) -> bytes:
 def write(data: bytes, path: Path) -> None:
     """Write a file under a temporary name, fsync it and rename it. Raises ExportError where that is impossible."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ExportError(f"{path}: the folder cannot be written ({error.strerror}).") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        files.write(path, data)
     except OSError as error:
         raise ExportError(f"{path}: not written ({error.strerror}).") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _tiled(image: Tensor, batch: int, height: int, width: int) -> np.ndarray:

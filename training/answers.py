@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
+import io
 import sys
 import time
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import arch
+from presets.files import write as write_file
 from training.data import read_images, reduced
 from training.errors import DataError
 
@@ -132,14 +133,11 @@ def _inner(sr: Tensor, scale: int) -> Tensor:
 
 
 def write(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write an array under a temporary name, and rename it."""
+    """Write an array as .npy, which appears only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        np.save(file, pixels, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
+    content = io.BytesIO()
+    np.save(content, pixels, allow_pickle=False)
+    write_file(path, content.getvalue())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import re
 import sys
 import tarfile
@@ -23,6 +22,7 @@ from PIL import Image
 import arch
 from arch.checkpoint import pickled
 from export.pictures import decode
+from presets.files import write
 from training.config import read_config
 from training.data import VALIDATION_CROP, encoded, validation_crops
 from training.errors import DataError, TrainingError
@@ -190,16 +190,13 @@ def write_pieces(files: dict[str, bytes], out: Path, most: int) -> list[Path]:
     paths = []
     for number, names in enumerate(pieces):
         path = out / f"bundle.{number:02}.tar"
-        new = path.with_suffix(".new")
-        with new.open("wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as tar:
             for name in names:
                 member = tarfile.TarInfo(name)
                 member.size = len(files[name])
                 tar.addfile(member, io.BytesIO(files[name]))
-            tar.close()
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        write(path, content.getvalue())
         paths.append(path)
     return paths
 

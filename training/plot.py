@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
-import os
 import sys
 from pathlib import Path
 
+from presets.files import write
 from training.errors import PlotError
 
 Curve = dict[str, list[float]]  # step, loss, psnr_y, seconds_per_step
@@ -63,12 +64,9 @@ def plot(runs: list[Path], out: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
-    try:
-        figure.savefig(temporary, dpi=120)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format=out.suffix[1:])
+    write(out, content.getvalue())
 
 
 def main(argv: list[str] | None = None) -> int:

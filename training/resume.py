@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from arch.checkpoint import pickled
+from presets.files import sync
 from training.errors import TrainingError
 
 SHARD = 14 << 20  # bytes; files of a state are to stay below 15 MiB
@@ -48,9 +48,7 @@ def save_state(
         facts = {"step": step, "stage": stage, "origin": origin, "config": config, "files": files}
         (new / "state.json").write_text(json.dumps(facts, indent=1))
         for path in [*new.iterdir(), new]:
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            sync(path)
         if folder.exists():  # otherwise the old one is the only one: a run was killed between these two renames
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)

@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any
 import platformdirs
 import vapoursynth as vs
 from filelock import FileLock, Timeout
+
+from presets import files
 
 from .errors import CacheError
 
@@ -164,7 +166,7 @@ class EngineCache:
             description = self._write(name, json.dumps(sidecar, indent=1).encode())
             os.replace(engine, path)
             os.replace(description, path.with_suffix(SIDECAR))
-            _sync(self.folder)
+            files.sync(self.folder)
         except OSError as error:
             raise self._unusable(error) from error
         finally:
@@ -175,19 +177,12 @@ class EngineCache:
 
     def _write(self, name: str, data: bytes) -> Path:
         """A temporary file of this key, on the disk when this returns."""
+        path = self.folder / f"{name}.tmp{uuid.uuid4().hex[:8]}"
         try:
-            handle, path = tempfile.mkstemp(prefix=f"{name}.tmp", dir=self.folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError:
-                Path(path).unlink(missing_ok=True)
-                raise
+            files.create(path, data, mode=0o600)
         except OSError as error:
             raise self._unusable(error) from error
-        return Path(path)
+        return path
 
     def _evict(self, keep: Path) -> None:
         entries = self.entries()
@@ -229,16 +224,6 @@ def _read(sidecar: Path) -> Entry | None:
         return Entry(path, path.stat().st_size, sidecar.stat().st_mtime, facts["sha256"], facts["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _sync(folder: Path) -> None:
-    """The folder's names onto the disk, where the system has that."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _say(text: str) -> None:

@@ -1,11 +1,10 @@
 """The command ``vsaether build``: a TensorRT engine as a file of one's own, or the commands that make it elsewhere."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import vsaether
+from presets import files
 from vsaether.backends import TensorRT, TensorRTRTX, builder, lint
 from vsaether.errors import MediaError
 
@@ -44,17 +43,15 @@ def run(job: Build) -> str:
             lines.append(f"# TensorRT {form}\n{builder.trtexec(engine.path, job.output, options, major=major)}")
         return "\n".join(lines)
     log = job.output.with_name(f"{job.output.name}.log")
-    handle, temporary = tempfile.mkstemp(prefix=f".{job.output.name}.", dir=job.output.parent)
-    temporary_log = Path(f"{temporary}.log")
+    temporary, temporary_log = files.temporary(job.output), files.temporary(log)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(builder.build(trt, engine.model, options, log_file=temporary_log, progress=True))
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        os.replace(temporary_log, log)
-        os.replace(temporary, job.output)
+        data = builder.build(trt, engine.model, options, log_file=temporary_log, progress=True)
+        files.create(temporary, data)
+        files.sync(temporary_log)
+        temporary_log.replace(log)
+        temporary.replace(job.output)
+        files.sync(job.output.parent)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         temporary_log.unlink(missing_ok=True)
-    return f"{job.output}: {engine.name} for {options.shapes}, {size:,} bytes, {job.library} {trt.__version__}"
+    return f"{job.output}: {engine.name} for {options.shapes}, {len(data):,} bytes, {job.library} {trt.__version__}"

@@ -1,15 +1,14 @@
 """Output files and folders: written under a temporary name beside the final one, which they get when complete."""
 
-import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from presets import files
 from vsaether.errors import MediaError
 
 
@@ -63,17 +62,12 @@ def _record(target: Path) -> None:
         targets.append(target)
 
 
-def _temporary() -> str:
-    """A name which nobody has, and which is short: the final one may be as long as the file system allows."""
-    return f".vsaether-{uuid.uuid4().hex[:8]}.part"
-
-
 class PendingFile:
     """A file to be: write to ``path``, then ``commit``. Left without a commit, nothing remains."""
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self.target = target
-        self.path = target.with_name(_temporary())
+        self.path = files.temporary(target)
         self._overwrite = overwrite
 
     def __enter__(self) -> Self:
@@ -91,10 +85,7 @@ class PendingFile:
     def commit(self) -> None:
         """Flush to the disk, and give the file its name."""
         _sync(self.path)
-        if self._overwrite:
-            self.path.replace(self.target)
-        else:
-            _rename_new(self.path, self.target)
+        _place(self.path, self.target, self._overwrite)
         _record(self.target)
         _sync(self.target.parent)
 
@@ -107,7 +98,7 @@ class PendingFolder:
 
     def __init__(self, target: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         self.target = target
-        self.path = (target if target.is_dir() else target.parent) / _temporary()
+        self.path = files.temporary(target / "x" if target.is_dir() else target)
         self._overwrite = overwrite
         self._inputs = {_identity(path) for path in inputs}
 
@@ -130,10 +121,7 @@ class PendingFolder:
             raise MediaError(f"{target} is an input itself; choose another folder or other names")
         _check_file(target, self._overwrite)
         try:
-            with open(self.path / name, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            files.create(self.path / name, data)
         except FileExistsError as error:
             raise MediaError(f"two inputs would both be written as {target}; rename one") from error
         except OSError as error:
@@ -144,10 +132,7 @@ class PendingFolder:
         if self.path.parent == self.target:
             for path in sorted(self.path.iterdir()):
                 target = self.target / path.name
-                if self._overwrite:
-                    path.replace(target)
-                else:
-                    _rename_new(path, target)
+                _place(path, target, self._overwrite)
                 _record(target)
         else:
             self.path.rename(self.target)
@@ -162,28 +147,20 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _rename_new(path: Path, target: Path) -> None:
-    """Rename, but never onto a file which has appeared in the meantime."""
+def _place(path: Path, target: Path, overwrite: bool) -> None:
+    """Give a complete file its name, but never onto a file which has appeared in the meantime."""
+    if overwrite:
+        path.replace(target)
+        return
     try:
-        os.link(path, target)
+        files.rename_new(path, target)
     except FileExistsError as error:
         raise MediaError(f"{target} has appeared in the meantime; it was left as it is") from error
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise MediaError(f"{target} has appeared in the meantime; it was left as it is") from None
-        path.replace(target)
 
 
 def _sync(path: Path) -> None:
     """Flush a file or a folder to the disk, if the file system can. Raises MediaError."""
     try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
+        files.sync(path)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise MediaError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        os.close(handle)
+        raise MediaError(f"cannot write {path}: {error.strerror}") from error
