@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from vsaether.media import muxer
+from vsaether.media.encode import VideoEncoder
 from vsaether.media.images import read_image
 
 from ..conftest import MakeEngine
@@ -503,14 +503,14 @@ def test_times_of_decoding_without_sense(
     run: Run, tmp_path: Path, times: list[int], wrong: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """x265 moves them by what happens to lie on its stack where a video is shorter than its delay; MP4 needs them."""
-    mux = muxer.VideoWriter._mux
+    taken = VideoEncoder._taken
 
-    def moved(self: muxer.VideoWriter, packets: list[av.Packet]) -> None:
+    def moved(self: VideoEncoder, packets: list[av.Packet]) -> list[av.Packet]:
         for packet in packets:
             packet.dts = (packet.pts or 0) - wrong
-        mux(self, packets)
+        return taken(self, packets)
 
-    monkeypatch.setattr(muxer.VideoWriter, "_mux", moved)
+    monkeypatch.setattr(VideoEncoder, "_taken", moved)
     source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="yuv420p10le", pts=times)
     result = run(source, tmp_path / "out.mp4", *FAST, "--encoder-options", "x265-params=bframes=0")
     assert result.code == 0, result.err

@@ -21,17 +21,16 @@ from . import encoders
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
-from .formats import fraction
 from .graph import Upscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
+from .reading import Reader
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
-_LATE = 2  # seconds by which other streams may lie behind the video in a file
-_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
+BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,14 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             notice(text)
         began = time.perf_counter()
         changes = Changes(source.info)
-        _loop(job, source, upscaler, writer, changes if writer.size else None)
+        film = isinstance(writer, VideoWriter)
+        reader = Reader(source, job.limit, writer.timing if film else None, changes if film else None)
+        _loop(job, reader, upscaler, writer)
         if not writer.frames and isinstance(source, ImageSource):
             raise MediaError(source.failure() or f"{job.source}: nothing could be upscaled")
         pending.commit()
         seconds = time.perf_counter() - began
-    for text in [*writer.notices[len(early) :], *(changes.notices if writer.size else ())]:
+    for text in [*writer.notices[len(early) :], *(changes.notices if film else ())]:
         notice(text)
     missing, failure = 0, None
     if isinstance(source, ImageSource):
@@ -206,45 +207,23 @@ def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
     )
 
 
-def _loop(
-    job: Job,
-    source: VideoSource | ImageSource,
-    upscaler: Upscaler,
-    writer: VideoWriter | ImageWriter,
-    changes: Changes | None,
-) -> None:
-    known = source.info.frames
-    total = min(known, job.limit) if known and job.limit else known or job.limit
-    taken, end = 0, None
-    with tqdm(total=total or None, unit=" frames", dynamic_ncols=True, bar_format=_BAR if total else None) as bar:
+def _loop(job: Job, reader: Reader, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+    """All frames upscaled and written, and all else copied, in one pass."""
+    total = reader.total
+    with tqdm(total=total, unit=" frames", dynamic_ncols=True, bar_format=BAR if total else None) as bar:
 
         def put(done: Iterator[tuple[av.VideoFrame, str]]) -> None:
             for frame, name in done:
                 writer.write(frame, name)
                 bar.update()
 
-        for item in source:
+        for item in reader:
             if isinstance(item, av.Packet):
-                if end is None or _seconds(item) < end:
-                    writer.copy(item)
-                continue
-            frame, name = item
-            if end is not None:
-                if _seconds(frame) > end + _LATE:
-                    break
-                continue
-            if changes:
-                changes.see(frame, name)
-            put(upscaler.push(frame, name))
-            taken += 1
-            if taken == job.limit:
-                end = _seconds(frame) + (frame.duration or 0) * fraction(frame.time_base)
+                writer.copy(item)
+            else:
+                put(upscaler.push(*item))
         put(upscaler.flush())
         bar.total = bar.n
-    if not taken:
+    if not reader.frames:
         raise MediaError(f"{job.source} holds no frame which can be decoded")
     writer.close()
-
-
-def _seconds(item: av.VideoFrame | av.Packet) -> Fraction:
-    return (item.pts if item.pts is not None else item.dts or 0) * fraction(item.time_base)

@@ -5,18 +5,18 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 
 import av
-from av.codec.context import Flags
 from av.error import FFmpegError
-from av.video.stream import VideoStream
 
 from vsaether.errors import MediaError
 
+from .encode import VideoEncoder
 from .encoders import MUXERS, Encoder
 from .files import PendingFile
 from .formats import Layout, Tags, fraction
 from .interleave import Interleaver
 from .source import VideoInfo, VideoSource
 from .streams import Plan, Track, ffmpeg_errors, leave_out, plan, without_timecode
+from .timing import Timing
 
 # These streams tell the aspect ratio themselves. PyAV cannot set what Matroska would tell it by.
 _TELLING_ASPECT = ("h264", "hevc", "mpeg4")
@@ -27,13 +27,13 @@ _ITUNES_MUSIC = ("title", "artist", "album_artist", "album", "composer", "date",
 _ITUNES_VIDEO = ("show", "episode_id", "episode_sort", "season_number", "network", "synopsis", "hd_video", "media_type")
 _ITUNES_OTHER = ("comment", "copyright", "description", "keywords", "compilation", "track", "disc", "creation_time")
 _ITUNES_TAGS = frozenset((*_ITUNES_MUSIC, *_ITUNES_VIDEO, *_ITUNES_OTHER, "gapless_playback", "language"))
-_MOST_DELAY = 3600  # seconds between decoding and presentation; no encoder holds a frame back for longer
 
 
 class VideoWriter:
     """Writes a file, still under its temporary name, as the container of its suffix.
 
-    The header is written at once: whatever container or encoder refuse is a MediaError before the first frame.
+    Its video is encoded of frames (``write``), or there already as packets (``put``). The header is written at once:
+    whatever container or encoder refuse is a MediaError before the first frame. ``threads`` are the encoder's.
     """
 
     def __init__(
@@ -44,25 +44,18 @@ class VideoWriter:
         scale: int,
         source: VideoSource | None,
         drop_unsupported: bool,
+        threads: int | None = None,
     ) -> None:
         self.notices = list(encoder.notices)
         self._target = pending.target
         suffix = pending.target.suffix.lower()
-        self.frames = 0
-        self._encoder = encoder
-        self.size = info.width * scale, info.height * scale
-        """Of all frames, whatever comes."""
-        self._layout = Layout.of(encoder.pix_fmt)
-        self._tags = info.tags.converted(info.layout, self._layout)
         self._others = Interleaver()
-        # Matroska would round them again.
-        self._grid = info.grid if MUXERS[suffix] not in ("matroska", "webm") else None
-        self._written = 0
-        self._times: list[int] = []
-        self._tick = Fraction(0)
-        self._dts_shift = 0
         self._time = Fraction(0)
-        self._start = source.start if source and MUXERS[suffix] != "mpegts" else Fraction(0)
+        muxer = MUXERS[suffix]
+        start = source.start if source and muxer != "mpegts" else Fraction(0)
+        # Matroska would round times again.
+        self.timing = Timing(info.grid if muxer not in ("matroska", "webm") else None, info.time_base, start)
+        """Where the frames given to ``write`` must have been placed."""
         others = Plan()
         if source:
             others = plan(source, suffix, drop_unsupported)
@@ -70,22 +63,28 @@ class VideoWriter:
             for what, remedy in _unsupported(info, source, suffix, encoder.codec):
                 self.notices.append(leave_out(suffix, what, remedy, drop_unsupported))
         options = {}
-        if (
-            MUXERS[suffix] in ("mp4", "mov")
-            and source
-            and not _ITUNES_TAGS.issuperset(_tags(source.container.metadata))
-        ):
+        if muxer in ("mp4", "mov") and source and not _ITUNES_TAGS.issuperset(_tags(source.container.metadata)):
             options["movflags"] = "use_metadata_tags"
-        self._out = av.open(str(pending.path.absolute()), "w", format=MUXERS[suffix], container_options=options)
+        self._out = av.open(str(pending.path.absolute()), "w", format=muxer, container_options=options)
         self._tracks: dict[int, Track] = {}
         with ffmpeg_errors() as log:
             try:
-                self._add_streams(info, source, others)
+                self.video = self._add_streams(info, scale, encoder, source, others, threads)
                 self._out.start_encoding()
             except (FFmpegError, ValueError) as error:
                 self.abandon()
                 reason = log[0][2].strip() if log else getattr(error, "strerror", None) or error
                 raise MediaError(f"{encoder.codec} in {suffix} cannot be set up: {reason}") from error
+
+    @property
+    def frames(self) -> int:
+        """How many were encoded."""
+        return self.video.frames
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of all frames, whatever comes."""
+        return self.video.size
 
     def abandon(self) -> None:
         """Close the file as it is, if it is still open; what is in the encoder is lost."""
@@ -94,7 +93,7 @@ class VideoWriter:
 
     def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
         """The layout and tags of what is encoded: a file has one colour and one size, whatever a frame has."""
-        return self._layout, self._tags
+        return self.video.layout, self.video.tags
 
     def copy(self, packet: av.Packet) -> None:
         """Take over a packet of another stream. It waits until the video has got as far."""
@@ -102,7 +101,7 @@ class VideoWriter:
         if track is None:
             return
         time_base = fraction(packet.time_base)
-        shift = round(self._start / time_base)
+        shift = round(self.timing.start / time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
         if packet.pts is None and packet.dts is None:  # some data: it goes with what is read beside it
@@ -114,20 +113,20 @@ class VideoWriter:
 
     def write(self, frame: av.VideoFrame, name: str) -> None:
         """Encode a frame; its pts and time base are those of the result."""
-        if self._grid:
-            self._grid.place(frame)
-        if self._start and frame.pts is not None:
-            frame.pts -= round(self._start / fraction(frame.time_base))
-        self.frames += 1
-        if frame.pts is not None:
-            self._times, self._tick = [*self._times[:1], frame.pts], fraction(frame.time_base)
         with self._writing():
-            self._mux(self._video.encode(frame))
+            self._mux(self.video.encode(frame))
 
-    def close(self) -> None:
-        """Encode what is still in the encoder, and end the file. Raises MediaError if frames got lost."""
+    def put(self, packet: av.Packet) -> None:
+        """Take a packet of the video which is encoded already."""
+        packet.stream = self.video.stream
         with self._writing():
-            self._mux(self._video.encode(None))
+            self._mux([packet])
+
+    def close(self, flush: bool = True) -> None:
+        """End the file; with ``flush``, with what is still in the encoder. Raises MediaError if frames got lost."""
+        with self._writing():
+            if flush:
+                self._mux(self.video.flush())
             for index, track in self._tracks.items():
                 for packet in track.flush():
                     self._others.put(packet)
@@ -135,8 +134,6 @@ class VideoWriter:
                     self.notices.append(f"{track.lost} damaged packets of stream {index} could not be converted")
             self._out.mux(list(self._others.release(None)))
             self._out.close()
-        if self._written != self.frames:
-            raise MediaError(f"{self._encoder.codec} wrote {self._written} packets for {self.frames} frames")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -145,66 +142,50 @@ class VideoWriter:
         except FFmpegError as error:
             raise MediaError(f"cannot write {self._target}: {error.strerror}") from error
 
-    def _add_streams(self, info: VideoInfo, source: VideoSource | None, others: Plan) -> None:
+    def _add_streams(
+        self,
+        info: VideoInfo,
+        scale: int,
+        encoder: Encoder,
+        source: VideoSource | None,
+        others: Plan,
+        threads: int | None,
+    ) -> VideoEncoder:
+        def add_video() -> VideoEncoder:
+            return VideoEncoder(self._out, encoder, info, scale, self.timing.time_base, threads)
+
         if source is None:
-            self._video = self._add_video(info, None, None)
-            return
+            return self._finished(add_video(), info, encoder)
+        video = None
         for stream in source.container.streams:
             if stream is source.stream:
-                self._video = self._add_video(info, source.stream, others.timecode)
+                video = self._finished(add_video(), info, encoder)
+                video.stream.metadata.update(_tags(without_timecode(source.stream.metadata)))
+                video.stream.disposition = source.stream.disposition
+                video.stream.metadata.update({"timecode": others.timecode} if others.timecode else {})
             elif (way := others.ways.get(stream.index)) and (track := way(self._out)):
                 self._tracks[stream.index] = track
+        assert video is not None
         self._out.metadata.update(_tags(without_timecode(source.container.metadata)))
         chapters = source.container.chapters()
         if chapters:
             for chapter in chapters:
-                shift = round(self._start / fraction(chapter["time_base"]))
+                shift = round(self.timing.start / fraction(chapter["time_base"]))
                 chapter["start"] -= shift
                 chapter["end"] -= shift
             self._out.set_chapters(chapters)
+        return video
 
-    def _add_video(self, info: VideoInfo, template: VideoStream | None, timecode: str | None) -> VideoStream:
-        encoder = self._encoder
-        time_base = self._grid.time_base if self._grid else info.time_base
-        stream = self._out.add_stream(encoder.codec, rate=info.rate, options=encoder.options, time_base=time_base)
-        assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        stream.time_base = time_base
-        context.width, context.height = self.size
-        context.pix_fmt = encoder.pix_fmt
-        self._tags.put_encoder(context)
-        if info.sample_aspect_ratio:
-            context.sample_aspect_ratio = info.sample_aspect_ratio
-        context.flags |= Flags.frame_duration
-        if encoder.interlaced:
-            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
-            context.field_order = info.field_order
+    def _finished(self, video: VideoEncoder, info: VideoInfo, encoder: Encoder) -> VideoEncoder:
+        """The stream with what only the container tells."""
         if info.display_matrix:
-            stream.set_display_matrix(memoryview(info.display_matrix).cast("i").tolist())
-        if template is not None:
-            stream.metadata.update(_tags(without_timecode(template.metadata)))
-            stream.disposition = template.disposition
-            stream.metadata.update({"timecode": timecode} if timecode else {})
-        if self._layout.alpha and encoder.codec.startswith("libvpx"):
-            stream.metadata["alpha_mode"] = "1"
-        return stream
-
-    def _mend(self, packet: av.Packet) -> None:
-        """Give times of decoding back their sense: x265 never sets its delay where a video is shorter than that.
-
-        All of them are off by the same, then. As late as the whole video is long is late enough.
-        """
-        if packet.dts is None or packet.pts is None:
-            return
-        if self._written == 1 and not 0 <= (packet.pts - packet.dts) * fraction(packet.time_base) <= _MOST_DELAY:
-            length = round((self._times[-1] - self._times[0]) * self._tick / fraction(packet.time_base))
-            self._dts_shift = packet.pts - packet.dts - length
-        packet.dts += self._dts_shift
+            video.stream.set_display_matrix(memoryview(info.display_matrix).cast("i").tolist())
+        if video.layout.alpha and encoder.codec.startswith("libvpx"):
+            video.stream.metadata["alpha_mode"] = "1"
+        return video
 
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            self._written += 1
-            self._mend(packet)
             dts = packet.dts if packet.dts is not None else packet.pts
             if dts is not None:
                 self._out.mux(list(self._others.release(dts * fraction(packet.time_base))))

@@ -61,3 +61,23 @@ class Grid:
         given = (time - self._start) * self._tick
         number = round(given * self.rate)
         return number if abs(given - number / self.rate) <= self._tick else None
+
+
+class Timing:
+    """Where the frames of a video, given in the order of presentation, lie in the output.
+
+    Its clock starts ``start`` seconds after that of the input. On a ``grid``, if there is one, times are exact; else
+    they are those of the input, in its ``time_base``.
+    """
+
+    def __init__(self, grid: Grid | None, time_base: Fraction, start: Fraction) -> None:
+        self.time_base = grid.time_base if grid else time_base
+        self.start = start
+        self._grid = grid
+
+    def place(self, frame: av.VideoFrame) -> None:
+        """Set a frame's pts and time base to those of the output."""
+        if self._grid:
+            self._grid.place(frame)
+        if self.start and frame.pts is not None:
+            frame.pts -= round(self.start / Fraction(frame.time_base.numerator, frame.time_base.denominator or 1))
