@@ -88,5 +88,4 @@ def _finish(opacity: vs.VideoNode, mask: vs.VideoFormat, dither: str) -> vs.Vide
 
 
 def _describe(mask: vs.VideoFormat) -> colour.Colour:
-    blank = vs.core.std.BlankClip(format=mask.id, width=16, height=16, length=1, keep=True)
-    return colour.describe(blank, {}, None, colour.FULL)
+    return colour.describe(mask, 16, 16, {}, range=colour.FULL)

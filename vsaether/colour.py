@@ -1,4 +1,4 @@
-"""Colour: from any clip to the RGB which engines work on, and back.
+"""Colour: from any clip to the RGB which engines work on, and back. Filter and command line guess here, and only here.
 
 What the frames say is honoured and restored: ``_Matrix``, ``_Range``, ``_Transfer``, ``_Primaries`` and
 ``_ChromaLocation``. What they leave open is guessed, and what had to be guessed to convert at all is written into the
@@ -6,7 +6,7 @@ result, so that nothing downstream guesses differently from the larger size:
 
 - matrix of YUV: BT.2020 (non-constant luminance) where the primaries are BT.2020's or the transfer is PQ or HLG;
   otherwise by size, up to 1024x576: SMPTE 170M up to 486 lines, BT.470 BG above; BT.709 for everything larger.
-- range: limited for YUV and GRAY, full for RGB.
+- range: full for RGB, and for gray of an image file, which knows no other; limited for YUV and all other gray.
 - chroma location: left, as in VapourSynth's own resizers.
 - transfer and primaries stay open, unless the matrix cannot do without (ICtCp: PQ; constant-luminance
   BT.2020: its own transfer; both with BT.2020's primaries).
@@ -57,13 +57,21 @@ class Colour:
     """Frame properties of the result which the conversion cannot carry."""
 
 
-def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, range: int | None) -> Colour:
-    """Complete the tags of frame 0 (props), overridden by the caller's matrix and range (H.273 numbers; 0 limited,
-    1 full).
+def describe(
+    format: vs.VideoFormat,
+    width: int,
+    height: int,
+    props: Mapping[str, Any],
+    *,
+    matrix: int | None = None,
+    range: int | None = None,
+) -> Colour:
+    """Complete the tags of frame 0 (props) of a clip of that format and size.
 
-    Raises ArgumentError or ClipError if the colours cannot be converted to RGB and back.
+    matrix and range (H.273 numbers; 0 limited, 1 full) are the caller's, in place of the tags. Raises ArgumentError or
+    ClipError if the colours cannot be converted to RGB and back.
     """
-    family = clip.format.color_family
+    family = format.color_family
     tags = {key: int(props[key]) for key in ("_Matrix", "_Transfer", "_Primaries", "_ChromaLocation") if key in props}
     assume: dict[str, int] = {}
     restore: dict[str, int] = {}
@@ -72,7 +80,7 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
             restore[key] = tags.pop(key)
             assume[key] = UNSPECIFIED
 
-    levels = _tagged_range(props, FULL if family == vs.RGB else LIMITED)
+    levels = _tagged_range(props, guess_range(family))
     if range is not None:
         if range not in (LIMITED, FULL):
             raise ArgumentError(f"range is {range!r}; it must be 0 (limited) or 1 (full)")
@@ -85,15 +93,15 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
         if tags.get("_Matrix", RGB) not in (RGB, UNSPECIFIED):
             assume["_Matrix"] = RGB
     else:
-        matrix = _matrix(clip, tags, matrix, assume)
+        matrix = _matrix(width, height, tags, matrix, assume)
         for key, guess in NEEDS.get(matrix, {}).items():
             if tags.get(key, UNSPECIFIED) == UNSPECIFIED:
                 assume[key] = guess
                 restore.pop(key, None)
 
-    subsampled = clip.format.subsampling_w or clip.format.subsampling_h
+    subsampled = format.subsampling_w or format.subsampling_h
     colour = Colour(
-        format=clip.format,
+        format=format,
         matrix=matrix,
         range=levels,
         chroma_location=tags.get("_ChromaLocation") if subsampled else None,
@@ -104,6 +112,11 @@ def describe(clip: vs.VideoNode, props: Mapping[str, Any], matrix: int | None, r
     return colour
 
 
+def guess_range(family: vs.ColorFamily, image: bool = False) -> int:
+    """The range of samples of which no tag tells it; image: they are those of an image file."""
+    return FULL if family == vs.RGB or (image and family == vs.GRAY) else LIMITED
+
+
 def _tagged_range(props: Mapping[str, Any], default: int) -> int:
     if "_Range" in props:
         return int(props["_Range"])
@@ -112,7 +125,7 @@ def _tagged_range(props: Mapping[str, Any], default: int) -> int:
     return default
 
 
-def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume: dict[str, int]) -> int:
+def _matrix(width: int, height: int, tags: dict[str, int], given: int | None, assume: dict[str, int]) -> int:
     known = ", ".join(map(str, MATRICES))
     if given is not None:
         if given not in MATRICES:
@@ -124,7 +137,7 @@ def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume:
     tagged = tags.get("_Matrix", UNSPECIFIED)
     if tagged in MATRICES:
         return tagged
-    guess = _guess_matrix(clip, tags)
+    guess = _guess_matrix(width, height, tags)
     if tagged in (RGB, 3):  # an impossible and a reserved value: as good as untagged
         assume["_Matrix"] = guess
     elif tagged != UNSPECIFIED:
@@ -135,11 +148,11 @@ def _matrix(clip: vs.VideoNode, tags: dict[str, int], given: int | None, assume:
     return guess
 
 
-def _guess_matrix(clip: vs.VideoNode, tags: dict[str, int]) -> int:
+def _guess_matrix(width: int, height: int, tags: dict[str, int]) -> int:
     if tags.get("_Primaries") == BT2020_PRIMARIES or tags.get("_Transfer") in (PQ, HLG):
         return BT2020_NCL
-    if clip.width <= 1024 and clip.height <= 576:
-        return SMPTE170M if clip.height <= 486 else BT470BG
+    if width <= 1024 and height <= 576:
+        return SMPTE170M if height <= 486 else BT470BG
     return BT709
 
 

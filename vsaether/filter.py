@@ -101,7 +101,7 @@ def _upscale(
         props = dict(frame.props)
         alpha.check(frame)
     _check_props(props)
-    source = colour.describe(clip, props, matrix, range)
+    source = colour.describe(clip.format, clip.width, clip.height, props, matrix=matrix, range=range)
     interlaced = fields.are_in(clip, props)
     bytes_per_pixel = backend.bytes_per_pixel(engine)
 

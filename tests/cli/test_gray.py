@@ -2,6 +2,8 @@
 
 # pyright: reportAttributeAccessIssue=false
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,6 +11,8 @@ import numpy as np
 import vapoursynth as vs
 
 import vsaether
+from vsaether import colour
+from vsaether.media.formats import UNTAGGED, Layout, complete
 from vsaether.media.images import encode, read_image
 
 from .conftest import Run, make_video, read
@@ -44,8 +48,32 @@ def filled(frame: vs.VideoFrame) -> vs.VideoFrame:
 
 def test_an_image_is_of_full_range(run: Run, tmp_path: Path) -> None:
     """Image files know no other, whether their decoder says so or not."""
-    for suffix in (".png", ".tif", ".bmp"):
+    assert colour.guess_range(vs.GRAY, image=True) == vs.RANGE_FULL
+    assert colour.guess_range(vs.GRAY) == colour.guess_range(vs.YUV, image=True) == vs.RANGE_LIMITED
+    for suffix in (".png", ".tif", ".bmp", ".pgm"):
         (tmp_path / f"in{suffix}").write_bytes(encode(ramp(0, 256, 16, "gray"), suffix)[0])
         assert run(tmp_path / f"in{suffix}", tmp_path / "out.png", "--overwrite").code == 0
         shown = read_image(tmp_path / "out.png").to_ndarray(format="rgb24")
         assert np.array_equal(shown[0, ::2, 0], RAMP[0])
+
+
+def test_what_is_guessed_of_a_file_is_what_the_filter_guesses(identity_engine: str) -> None:
+    """All that tags can leave open, of every family and on both sides of the sizes at which the matrix changes."""
+    layouts = [Layout(vs.GRAY, 8), Layout(vs.YUV, 8, (1, 1)), Layout(vs.YUV, 10), Layout(vs.RGB, 8)]
+    given = [
+        UNTAGGED,
+        replace(UNTAGGED, color_trc=16),
+        replace(UNTAGGED, colorspace=10),
+        replace(UNTAGGED, color_range=2),
+    ]
+    for layout, tags, (width, height) in itertools.product(layouts, given, [(640, 480), (720, 576), (1280, 720)]):
+        if layout.family != vs.YUV and tags.colorspace == 10:
+            continue  # gray and RGB have no matrix to guess
+        clip = vs.core.std.BlankClip(format=layout.vs_format.id, width=width, height=height, length=1)
+        clip = clip.std.RemoveFrameProps("_Range").std.SetFrameProps(**tags.props(layout))
+        with vsaether.upscale(clip, identity_engine).get_frame(0) as frame:
+            filtered = {key: int(frame.props[key]) for key in ("_Range", "_Transfer", "_Primaries", "_Matrix")}
+        props = complete(tags, layout, width, height).props(layout)
+        if layout.family == vs.GRAY:
+            del filtered["_Matrix"]
+        assert filtered.items() <= props.items(), (layout, tags)

@@ -182,6 +182,11 @@ UNTAGGED = Tags(2, 0, 2, 2, 0)
 """For swscale, which refuses some colours even where it has none to convert."""
 
 
+def color_range(range: int) -> int:
+    """FFmpeg's number of a range of VapourSynth."""
+    return _FULL if range == vs.RANGE_FULL else _LIMITED
+
+
 @functools.cache
 def complete(tags: Tags, layout: Layout, width: int, height: int) -> Tags:
     """The tags with what they leave open, guessed as the filter does, so that it does not count on the larger size.
@@ -189,17 +194,15 @@ def complete(tags: Tags, layout: Layout, width: int, height: int) -> Tags:
     RGB is full range. Raises vapoursynth.Error if the colours cannot be converted.
     """
     if layout.family == vs.RGB:
-        return dataclasses.replace(tags, colorspace=vs.MATRIX_RGB, color_range=_FULL)
-    if layout.family == vs.GRAY:
-        return dataclasses.replace(tags, color_range=tags.color_range or _LIMITED)
-    whole = dataclasses.replace(layout, subsampling=(0, 0))  # an odd size is none of a subsampled clip
-    clip = vs.core.std.BlankClip(format=whole.vs_format.id, width=width, height=height, length=1)
-    known = colour.describe(clip, tags.props(layout), None, None)
+        tags = dataclasses.replace(tags, colorspace=vs.MATRIX_RGB, color_range=_FULL)
+    known = colour.describe(layout.vs_format, width, height, tags.props(layout))
+    if layout.family != vs.YUV:  # gray has no matrix of its own, and neither has more to complete
+        return dataclasses.replace(tags, color_range=color_range(known.range))
     needed = {**known.assume, **known.restore}
     return dataclasses.replace(
         tags,
         colorspace=known.matrix,
-        color_range=_FULL if known.range == colour.FULL else _LIMITED,
+        color_range=color_range(known.range),
         color_trc=needed.get("_Transfer", tags.color_trc),
         color_primaries=needed.get("_Primaries", tags.color_primaries),
     )

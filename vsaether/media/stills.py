@@ -12,10 +12,11 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vsaether import colour
 from vsaether.errors import MediaError
 
 from .encoders import MUXERS
-from .formats import UNTAGGED, Layout, Tags, planar
+from .formats import UNTAGGED, Layout, Tags, color_range, planar
 from .muxer import ffmpeg_errors
 from .truncation import is_cut
 
@@ -27,7 +28,6 @@ _FORMATS = ("image2", "ico", "gif", "apng", "webp", "webp_anim", "jpegxl_anim")
 _BRANDS = ("avif", "avis", "mif1", "msf1", "heic", "heix", "hevc", "hevx")
 _METADATA = re.compile(r"exif|icc|icc profile|iptc|xmp|metadata|comment|app\b|app fields|adobe|tag", re.IGNORECASE)
 _NAMES = 20
-_FULL = 2
 
 
 class NotAStillError(MediaError):
@@ -123,8 +123,9 @@ def _first(path: Path) -> tuple[av.VideoFrame, str]:
         if not frames:
             raise MediaError(f"{path} cannot be read as an image: it is empty")
         frame, mask = frames[0], _mask_stream(container, stream)
-        if not frame.color_range and Layout.of(frame.format.name).family == vs.GRAY:
-            frame.color_range = _FULL  # image files know no other, though not all decoders say so
+        family = Layout.of(frame.format.name).family
+        if not frame.color_range and family == vs.GRAY:  # FFmpeg's decoders of YUV know what their format says
+            frame.color_range = color_range(colour.guess_range(family, image=True))
     return (frame if mask is None else _with_alpha(path, frame, mask)), decoder.name
 
 
