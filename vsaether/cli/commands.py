@@ -7,11 +7,9 @@ the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 
 import vapoursynth as vs
@@ -23,10 +21,12 @@ from vsaether.media.encoders import MUXERS, Encoding
 from vsaether.media.files import Written
 from vsaether.media.interrupts import Interrupted, caught
 
+from . import arguments, compare
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(given: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(given)
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")
@@ -79,10 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
     info.add_argument("file", type=Path, metavar="FILE")
     info.set_defaults(run=_info)
+    compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"), _notice)
     demo = commands.add_parser("demo", help="upscale the bundled clip and compare it with bicubic scaling")
     demo.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
     demo.add_argument("--engine", default="small_2x_int8", help="default: small_2x_int8")
-    demo.add_argument("--limit", type=_positive, metavar="N", help="only the first N frames")
+    demo.add_argument("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
     demo.set_defaults(run=_demo)
     return parser
 
@@ -111,16 +112,22 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     )
     add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
     add("--backend", default="auto", help="auto, or one of those listed by: vsaether engines")
-    add("--tile", type=_size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
+    add("--tile", type=arguments.size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
     streams = f"inferences at the same time; default: {NUM_STREAMS}"
-    add("--num-streams", type=_positive, default=NUM_STREAMS, metavar="N", help=streams)
+    add("--num-streams", type=arguments.positive, default=NUM_STREAMS, metavar="N", help=streams)
     add("--codec", help="FFmpeg's name of the encoder; default: libx264, libx265 above 8 bits; .webm: VP9 or AV1")
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")
     add("--pix-fmt", metavar="FMT", help="sample format; default: as the input")
-    add("--encoder-options", type=_pairs, default={}, metavar="K=V,...", help="further options; values may hold commas")
-    add("--fps", type=_rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
-    add("--limit", type=_positive, metavar="N", help="only the first N frames")
+    add(
+        "--encoder-options",
+        type=arguments.pairs,
+        default={},
+        metavar="K=V,...",
+        help="further options; values may hold commas",
+    )
+    add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
+    add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=_upscale)
@@ -179,37 +186,3 @@ def _demo(options: argparse.Namespace) -> None:
     from vsaether.report.demo import run
 
     print(run(options.output, options.engine, options.limit, _notice))
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 480x270")
-    return int(width), int(height)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 25, 23.976 or 30000/1001")
-    return rate
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """Commas are those of a value unless a new name= follows; a backslash makes it one of the value there, too."""
-    pairs = {}
-    for part in re.split(r"(?<!\\),(?=[\w-]+=)", text):
-        key, separator, value = part.partition("=")
-        if not (re.fullmatch(r"[\w-]+", key) and separator):
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form key=value")
-        pairs[key] = value.replace("\\,", ",")
-    return pairs

@@ -161,9 +161,17 @@ def still(frame: av.VideoFrame) -> vs.VideoNode:
     return _clip({0: _to_vs(frame, layout, tags)}, 1)
 
 
-def to_rgb24(result: vs.VideoFrame) -> av.VideoFrame:
-    """An RGB24 frame of VapourSynth as a frame of FFmpeg."""
-    layout = Layout(vs.RGB, 8)
+def prop(clip: vs.VideoNode, name: str, default: Any = None) -> Any:
+    """A property of a clip's first frame."""
+    with clip.get_frame(0) as frame:
+        return frame.props.get(name, default)
+
+
+def to_av(result: vs.VideoFrame) -> av.VideoFrame:
+    """A planar frame of VapourSynth as one of FFmpeg, with its samples alone."""
+    given = result.format
+    sub = given.subsampling_w, given.subsampling_h
+    layout = Layout(given.color_family, given.bits_per_sample, sub)
     frame = av.VideoFrame(result.width, result.height, layout.pix_fmt)
     for number, plane in enumerate(layout.planes(frame)[0]):
         plane[:] = np.asarray(result[number])

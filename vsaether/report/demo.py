@@ -3,19 +3,18 @@
 # pyright: reportAttributeAccessIssue=false
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import av
-import vapoursynth as vs
-
 import vsaether
 from vsaether.media.files import PendingFolder
-from vsaether.media.graph import still, to_rgb24
-from vsaether.media.images import encode
+from vsaether.media.graph import still
 from vsaether.media.job import Job, Summary
 from vsaether.media.job import run as upscale
+
+from .frames import Frames
+from .pictures import png, side_by_side
 
 CLIP = "big_buck_bunny_240p.mp4"
 _FRAME = 95
@@ -45,18 +44,9 @@ def bundled_clip() -> Iterator[Path]:
 
 def compare(path: Path, engine: str) -> bytes:
     """A PNG of a detail of one frame, enlarged: bicubic scaling on the left, the engine's result on the right."""
-    with av.open(str(path)) as container:
-        frame = next(frame for number, frame in enumerate(container.decode(video=0)) if number == _FRAME)
-    small = still(frame)
+    with closing(Frames(path)) as frames:
+        small = still(frames.frame(_FRAME))
     large = vsaether.upscale(small, engine)
-    bicubic = small.resize.Bicubic(large.width, large.height)
-    sides = [_detail(bicubic, small.width, "bicubic"), _detail(large, small.width, f"AetherNet {engine}")]
-    with vs.core.std.StackHorizontal(sides).get_frame(0) as result:
-        return encode(to_rgb24(result), ".png")[0]
-
-
-def _detail(clip: vs.VideoNode, source_width: int, label: str) -> vs.VideoNode:
-    scale = clip.width // source_width
-    left, top, width, height = (value * scale for value in _CROP)
-    rgb = clip.resize.Bicubic(format=vs.RGB24).std.CropAbs(width, height, left, top)
-    return rgb.resize.Point(width * _ZOOM, height * _ZOOM).text.Text(label, alignment=7, scale=2)
+    left, top, width, height = (value * large.width // small.width for value in _CROP)
+    sides = [small.resize.Bicubic(large.width, large.height), large]
+    return png(side_by_side(sides, ["bicubic", f"AetherNet {engine}"], (left, top, width, height), _ZOOM))

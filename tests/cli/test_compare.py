@@ -1,0 +1,153 @@
+"""``vsaether compare``: what is measured, which frames, and what is refused."""
+
+# pyright: reportAttributeAccessIssue=false
+
+import json
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+from vsaether.cli import main
+from vsaether.report.compare import spread
+from vsaether.report.frames import Frames
+from vsaether.report.metrics import Meter
+from vsaether.report.pictures import png
+
+from .conftest import frame, make_video
+
+
+def coarse(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """The usual picture with 4 for 0 in its least bits."""
+    picture = frame(index, width, height, pix_fmt)
+    luma = np.frombuffer(memoryview(picture.planes[0]), np.uint8)  # type: ignore[arg-type]
+    luma[:] = luma | 4
+    return picture
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A film of 12 frames, and the same with coarser luma; both coded without loss."""
+    a = make_video(tmp_path / "a.mkv", codec="ffv1")
+    return a, make_video(tmp_path / "b.mkv", codec="ffv1", picture=coarse)
+
+
+def data(page: Path) -> dict:
+    """What the page knows."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def compare(*arguments: object) -> int:
+    return main(["compare", *map(str, arguments)])
+
+
+def test_metrics_of_two_films(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PSNR is that of the samples; a film is at no distance from itself; the page names what it was made of."""
+    page = tmp_path / "page.html"
+    assert compare(*pair, "-o", page, "--frames", 3) == 0
+    known = data(page)
+    assert [each["number"] for each in known["frames"]] == [2, 6, 10]
+    for each in known["frames"]:
+        a, b = (np.asarray(frame(each["number"], 64, 48).to_ndarray()[:48], np.float64) for _ in range(2))
+        b = (b.astype(np.uint8) | 4).astype(np.float64)
+        assert each["metrics"][0]["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((a - b) ** 2)), abs=1e-3)
+        assert 0 < each["metrics"][0]["ssim"] < 1
+    assert {"psnr", "ssim", "xpsnr", "ssimulacra2"} == known["means"][0].keys()
+    assert str(page) in capsys.readouterr().out
+    assert compare(*pair, "--reference", pair[0], "-o", page, "--overwrite") == 0
+    means = data(page)["means"]
+    assert means[0]["psnr"] is None and means[0]["ssim"] == 1
+    assert means[1]["psnr"] < 50
+
+
+def test_sizes_that_differ(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error which says what to do; with --resize the smaller is enlarged, and that is said."""
+    large = make_video(tmp_path / "large.mkv", size=(128, 96))
+    page = tmp_path / "page.html"
+    assert compare(pair[0], large, "-o", page) == 1
+    told = capsys.readouterr().err
+    assert "64x48" in told and "128x96" in told and "--resize" in told
+    assert not page.exists()
+    assert compare(pair[0], large, "-o", page, "--resize", "--frames", 1) == 0
+    assert "128x96" in capsys.readouterr().err
+    assert data(page)["size"] == [128, 96]
+    wide = make_video(tmp_path / "wide.mkv", size=(128, 48))
+    assert compare(pair[0], wide, "-o", tmp_path / "no.html", "--resize") == 1
+
+
+def test_a_page_stays_small(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of too many pictures every second one is left out; all frames are measured."""
+    from vsaether.report import compare as module
+
+    page = tmp_path / "page.html"
+    monkeypatch.setattr(module, "_MIB", 40_000)
+    assert compare(*pair, "-o", page, "--max-size", 1) == 0
+    frames = data(page)["frames"]
+    assert len(frames) == 12
+    assert [each["shown"] for each in frames].count(True) in (3, 6)
+    assert "--max-size" in capsys.readouterr().err
+    assert sum(map(len, re.findall(r'id="picture[^>]*>([^<]*)<', page.read_text("utf-8")))) <= 40_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("none.mkv", "b.mkv"), "none.mkv"),
+        (("text.txt", "b.mkv"), "text.txt"),
+        (("a.mkv", "b.mkv", "-o", "page.png"), ".html"),
+        (("a.mkv", "b.mkv", "-o", "there.html"), "--overwrite"),
+        (("a.mkv", "b.mkv", "-o", "none/page.html"), "none"),
+        ((".", "b.mkv"), "no file"),
+    ],
+)
+def test_refusals(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    """One line says why, nothing is written, and nothing is replaced."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("no video")
+    Path("there.html").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    assert compare(*arguments) == 1
+    assert told in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert Path("there.html").read_text() == "mine"
+
+
+def test_frames_by_number(tmp_path: Path) -> None:
+    """Those of all numbers, with B-frames and far from key frames, are those of decoding from the start."""
+    path = make_video(tmp_path / "in.mp4", pts=[40 * i for i in range(40)], options={"g": "8", "bf": "3"})
+    with av.open(str(path)) as container:
+        whole = [each.to_ndarray() for each in container.decode(video=0)]
+    for numbers in (range(40), (3, 17, 18, 37), (39,)):
+        frames = Frames(path)
+        assert len(frames) == len(whole)
+        assert all(np.array_equal(frames.frame(number).to_ndarray(), whole[number]) for number in numbers)
+        frames.close()
+    assert [frames.number(frames.time(number) or 0) for number in (0, 7, 39)] == [0, 7, 39]  # type: ignore[arg-type]
+
+
+def test_spread_and_formats() -> None:
+    """The middles of equal parts; 8 bits are compared with 10, and RGB with YUV, without a difference of their own."""
+    assert spread(100, 4) == [12, 37, 62, 87]
+    assert spread(3, 24) == [0, 1, 2]
+    core = vs.core
+    rgb = core.std.BlankClip(width=64, height=48, format=vs.RGB24, color=[200, 100, 50], length=1)
+    yuv = rgb.resize.Bicubic(format=vs.YUV444P10, matrix=1)
+    assert Meter([rgb, yuv]).measure(rgb, yuv)["psnr"] > 70
+    hdr = yuv.std.SetFrameProps(_Transfer=16, _Primaries=9)
+    assert "ssimulacra2" not in Meter([hdr, hdr]).measure(hdr, hdr)
+    assert b"cICP\x09\x10\x00\x01" in png(hdr)
+    assert b"cICP" not in png(yuv)

@@ -1,0 +1,37 @@
+"""The command ``vsaether compare``: its arguments."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from .arguments import positive
+
+
+def add(parser: argparse.ArgumentParser, notice: Callable[[str], None]) -> None:
+    """Give a parser the arguments of the command, and what it runs."""
+    argument = parser.add_argument
+    argument("a", type=Path, metavar="A", help="a video or an image")
+    argument("b", type=Path, metavar="B", help="another of the same")
+    argument("--reference", type=Path, metavar="R", help="the original, against which both are measured; default: A")
+    argument("-o", "--output", type=Path, default=Path("compare.html"), metavar="PAGE", help="default: compare.html")
+    argument("--frames", type=positive, default=24, metavar="N", help="frames to take, evenly spread; default: 24")
+    argument("--max-size", type=positive, default=100, metavar="MIB", help="of the page; default: 100")
+    argument("--resize", action="store_true", help="enlarge the smaller by bicubic scaling where the sizes differ")
+    argument("--overwrite", action="store_true", help="replace PAGE if it exists")
+    parser.set_defaults(run=lambda options: _run(options, notice))
+
+
+def _run(options: argparse.Namespace, notice: Callable[[str], None]) -> None:
+    from vsaether.report.compare import Comparison, run
+
+    job = Comparison(
+        options.a,
+        options.b,
+        options.reference,
+        options.output,
+        options.frames,
+        options.max_size,
+        options.resize,
+        options.overwrite,
+    )
+    print(run(job, notice))

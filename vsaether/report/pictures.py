@@ -1,0 +1,45 @@
+"""Frames as pictures for people: PNG files, and crops side by side with a label each."""
+
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Sequence
+
+import vapoursynth as vs
+
+from vsaether import colour
+from vsaether.media.formats import Tags
+from vsaether.media.graph import prop, to_av
+from vsaether.media.images import encode
+
+Crop = tuple[int, int, int, int]
+"""Left, top, width and height of a part of a picture, in pixels."""
+
+
+def png(clip: vs.VideoNode) -> bytes:
+    """The first frame of a clip as a PNG of 8 bits: what a browser shows as a player would.
+
+    PQ and HLG are told in the file, so that it is shown as HDR or mapped to the screen. Of standard dynamic range
+    nothing is told: everything shows that as sRGB, as players do, though BT.709 has another curve on paper.
+    """
+    transfer, primaries = (prop(clip, name, colour.UNSPECIFIED) for name in ("_Transfer", "_Primaries"))
+    with clip.resize.Bicubic(format=vs.RGB24).get_frame(0) as frame:
+        picture = to_av(frame)
+    if transfer in (colour.PQ, colour.HLG):
+        known = colour.BT2020_PRIMARIES if primaries == colour.UNSPECIFIED else primaries
+        Tags(vs.MATRIX_RGB, 2, known, transfer, 0).put(picture)
+    return encode(picture, ".png")[0]
+
+
+def side_by_side(clips: Sequence[vs.VideoNode], labels: Sequence[str], crop: Crop, zoom: int) -> vs.VideoNode:
+    """A part of each clip, enlarged without smoothing and labelled, from left to right.
+
+    The crop counts in pixels of a clip as large as the last; smaller ones are enlarged so first, without smoothing.
+    """
+    whole = clips[-1]
+    sides = []
+    for clip, label in zip(clips, labels, strict=True):
+        rgb = clip.resize.Bicubic(format=vs.RGB24).resize.Point(whole.width, whole.height)
+        left, top, width, height = crop
+        part = rgb.std.CropAbs(width, height, left, top).resize.Point(width * zoom, height * zoom)
+        sides.append(part.text.Text(label, alignment=7, scale=2))
+    return vs.core.std.StackHorizontal(sides)
