@@ -134,7 +134,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
 
 
 def _upscale(options: argparse.Namespace) -> None:
-    from vsaether.media.job import Job, run
+    from vsaether.media.job import run
+    from vsaether.media.settings import Job
 
     encoding = Encoding(options.codec, options.crf, options.preset, options.pix_fmt, options.encoder_options)
     job = Job(

@@ -5,13 +5,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import av
-import vapoursynth as vs
 from tqdm import tqdm
 
 import vsaether
@@ -25,29 +24,13 @@ from .graph import Upscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
+from .settings import Job, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
 BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the command."""
-
-    source: Path
-    output: Path
-    engine: str = "small_2x_int8"
-    backend: str = "auto"
-    tile: tuple[int, int] | None = None
-    num_streams: int = vsaether.backends.NUM_STREAMS
-    encoding: Encoding = field(default_factory=Encoding)
-    rate: Fraction | None = None
-    limit: int | None = None
-    overwrite: bool = False
-    drop_unsupported: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         stack.callback(source.close)
         pending, writer = _output(job, source, engine.scale, stack)
         depth = job.num_streams + 2
-        upscaler = Upscaler(_filter(job), engine.scale, writer.target, depth, writer.size, source.carries)
+        upscaler = Upscaler(upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries)
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
@@ -199,12 +182,6 @@ def _output(
 
 def _numbered(pattern: str, name: str, number: int) -> str:
     return _PATTERN.sub(lambda found: found[0] % number, pattern, count=1)
-
-
-def _filter(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
-    return lambda clip: vsaether.upscale(
-        clip, job.engine, backend=job.backend, tile=job.tile, num_streams=job.num_streams
-    )
 
 
 def _loop(job: Job, reader: Reader, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:

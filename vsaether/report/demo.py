@@ -10,8 +10,9 @@ from pathlib import Path
 import vsaether
 from vsaether.media.files import PendingFolder
 from vsaether.media.graph import still
-from vsaether.media.job import Job, Summary
+from vsaether.media.job import Summary
 from vsaether.media.job import run as upscale
+from vsaether.media.settings import Job
 
 from .frames import Frames
 from .pictures import png, side_by_side
