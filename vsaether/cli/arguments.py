@@ -31,6 +31,26 @@ def rate(text: str) -> Fraction:
     return rate
 
 
+def time(text: str) -> Fraction:
+    """A time in seconds: 310, 310.5, 5:10 or 00:05:10.5."""
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text)
+    if not parts:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 310.5, 5:10 or 00:05:10.5")
+    hours, minutes, seconds = (Fraction(part or 0) for part in parts.groups())
+    if parts[2] and (seconds >= 60 or (parts[1] and minutes >= 60)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: minutes and seconds behind a colon are below 60")
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def crop(text: str) -> tuple[int, int, int, int]:
+    """A part of a picture, 160x90+320+180: width, height, left and top; as left, top, width, height."""
+    parts = re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text.lower())
+    if not parts or not int(parts[1]) or not int(parts[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part such as 160x90+320+180 (width, height, left, top)")
+    width, height, left, top = map(int, parts.groups())
+    return left, top, width, height
+
+
 def pairs(text: str) -> dict[str, str]:
     """``key=value`` pairs with commas between.
 

@@ -21,7 +21,7 @@ from vsaether.media.encoders import MUXERS, Encoding
 from vsaether.media.files import Written
 from vsaether.media.interrupts import Interrupted, caught
 
-from . import arguments, compare
+from . import arguments, compare, preview
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", type=Path, metavar="FILE")
     info.set_defaults(run=_info)
     compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"), _notice)
+    preview.add(commands.add_parser("preview", help="single frames, upscaled and beside bicubic scaling, as PNGs"))
     demo = commands.add_parser("demo", help="upscale the bundled clip and compare it with bicubic scaling")
     demo.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
     demo.add_argument("--engine", default="small_2x_int8", help="default: small_2x_int8")

@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 from vsaether.errors import MediaError
 from vsaether.media.files import PendingFile, check_target
-from vsaether.media.graph import still
 
 from .frames import Frames
 from .metrics import Meter, is_hdr, mean
-from .pictures import png
+from .pictures import png, whole
 
 _BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {remaining} left"
 _MIB = 1 << 20
@@ -93,7 +92,7 @@ def run(job: Comparison, notice: Callable[[str], None]) -> str:
             told = ", ".join(f"{side.path} has {len(side)}" for side in sides)
             notice(f"the numbers of frames differ ({told}): the first {count} are compared, number by number")
         numbers = spread(count, job.frames)
-        examples = [still(side.frame(numbers[0])) for side in sides]
+        examples = [whole(side.frame(numbers[0])) for side in sides]
         size = _size(paths, examples, job.resize)
         if len({(clip.width, clip.height) for clip in examples}) > 1:
             notice(f"the sizes differ: all are shown and measured at {size[0]}x{size[1]}, enlarged by bicubic scaling")
@@ -102,7 +101,7 @@ def run(job: Comparison, notice: Callable[[str], None]) -> str:
         shown = _Shown(job.limit * _MIB)
         measured = []
         for place, number in enumerate(tqdm(numbers, bar_format=_BAR, leave=False)):
-            given = examples if not place else [still(side.frame(number)) for side in sides]
+            given = examples if not place else [whole(side.frame(number)) for side in sides]
             clips = [_sized(clip, size) for clip in given]
             others = clips[:2] if job.reference else clips[1:2]
             measured.append([meter.measure(clips[-1] if job.reference else clips[0], clip) for clip in others])

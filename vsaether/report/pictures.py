@@ -4,15 +4,31 @@
 
 from collections.abc import Sequence
 
+import av
 import vapoursynth as vs
 
 from vsaether import colour
 from vsaether.media.formats import Tags
-from vsaether.media.graph import prop, to_av
+from vsaether.media.graph import prop, still, to_av
 from vsaether.media.images import encode
 
 Crop = tuple[int, int, int, int]
 """Left, top, width and height of a part of a picture, in pixels."""
+
+
+def whole(frame: av.VideoFrame) -> vs.VideoNode:
+    """A clip of one frame in its very size: without subsampling where an odd size could not be held with it."""
+    return cropped(still(frame), frame.width, frame.height)
+
+
+def cropped(clip: vs.VideoNode, width: int, height: int) -> vs.VideoNode:
+    """The top left part of a clip; without subsampling where it could not be held with it."""
+    if (clip.width, clip.height) == (width, height):
+        return clip
+    plain = vs.core.query_video_format(clip.format.color_family, clip.format.sample_type, clip.format.bits_per_sample)
+    if clip.format.id != plain.id:
+        clip = clip.resize.Bicubic(format=plain.id)
+    return clip.std.Crop(right=clip.width - width, bottom=clip.height - height)
 
 
 def png(clip: vs.VideoNode) -> bytes:
