@@ -1,11 +1,11 @@
 """Choose a network and an optimizer by measured quality and time, a group of candidates with the same budget.
 
     python -m benchmarks.search train --data DIR --val DIR [--group NAME] [--out runs/search] [--threads N]
-    python -m benchmarks.search time [--group NAME] [--out runs/search] [--docs docs]
+    python -m benchmarks.search time [--group NAME] [--out runs/search] [--docs docs/results]
 
 `train` runs training.train's float stage for each candidate of candidates.toml; killed, it goes on where it stopped.
 `time` measures the networks' int8 on OpenVINO beside Compact's, a group in one run (nothing else should run then), and
-writes docs/search.json, docs/search.md and docs/search.png. Groups that are not asked for stay as they were measured.
+writes search.json, search.md and search.png to docs/results. Groups that are not asked for stay as they were measured.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="folder of the candidates' runs")
     parser.add_argument("--size", default="480x270", help="size of the frames that are timed, WxH")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     parser.add_argument("--group", choices=tuple(TITLES), help="this group alone; all by default")
     args = parser.parse_args()
     groups = candidates(tomllib.loads(CANDIDATES.read_text()))

@@ -1,12 +1,12 @@
 """Speed, side by side: every contestant takes turns in one run, so that a noisy machine is noisy for all.
 
-    python -m benchmarks.speed [--size 480x270] [--rounds 12] [--docs docs]
+    python -m benchmarks.speed [--size 480x270] [--rounds 12] [--docs docs/results]
 
 Two tables. Networks alone: time of one frame on OpenVINO's CPU plugin in the file's own precision, ours and
 peers (random weights: speed does not depend on them), and of our int8 engines in our own kernels. End to end:
 YUV420P8 -> YUV420P8 frames through vsaether.upscale against the shortest hand-written script over the same ONNX file
 on OpenVINO, each turn a process of its own.
-Writes docs/speed.json, docs/speed.md and docs/speed.png.
+Writes speed.json, speed.md and speed.png to docs/results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="480x270", help="input size, WxH")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
     networks = alone(network_times, width, height, args.rounds)
@@ -61,7 +61,7 @@ def main() -> int:
         "networks": networks,
         "scripts": scripts,
     }
-    args.docs.mkdir(exist_ok=True)
+    args.docs.mkdir(parents=True, exist_ok=True)
     write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "speed.json")
     write(table(result).encode(), args.docs / "speed.md")
     plot(result, args.docs / "speed.png")

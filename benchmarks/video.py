@@ -1,11 +1,11 @@
 """Y-PSNR of engines on compressed clips: frames are made small, encoded, decoded, and upscaled by the filter.
 
-    python -m benchmarks.video --clip FILE [--clip FILE ...] [--height 360] [--frames 12] [--docs docs] ENGINE...
+    python -m benchmarks.video --clip FILE [--clip FILE ...] [--height 360] [--frames 12] [--docs DIR] ENGINE...
 
 Each clip's middle frames are first reduced to `height` lines, which takes most of their own compression away: that is
 the original. Half its size (bicubic), in 8-bit 4:2:0, is encoded as H.264 and HEVC at several CRFs and decoded again.
-PSNR is that of the luma plane against the original's, `SHAVE` pixels of border left out. Writes docs/video.json,
-docs/video.md and docs/images/video.png.
+PSNR is that of the luma plane against the original's, `SHAVE` pixels of border left out. Writes video.json,
+video.md and video.webp to docs/results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vsaether
-from benchmarks.report import captioned
+from benchmarks.pictures import captioned
 from export.verify import write
 
 core: Any = vs.core  # plugins are attributes that no stub knows
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--clip", type=Path, action="append", required=True)
     parser.add_argument("--height", type=int, default=360, help="lines of the original")
     parser.add_argument("--frames", type=int, default=12, help="frames of each clip")
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     if args.height % (2 * SCALE):
         parser.error(f"--height is {args.height}; it must be a multiple of {2 * SCALE}.")
@@ -66,10 +66,10 @@ def main() -> int:
                 sheet.append(row({**clips, "original": hr}))
         print(path.name, flush=True)
     result = {"height": args.height, "frames": args.frames, "psnr_y": psnr}
-    (args.docs / "images").mkdir(parents=True, exist_ok=True)
+    args.docs.mkdir(parents=True, exist_ok=True)
     write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "video.json")
     write(table(result).encode(), args.docs / "video.md")
-    Image.fromarray(np.concatenate(sheet)).save(args.docs / "images" / "video.png", optimize=True)
+    Image.fromarray(np.concatenate(sheet)).save(args.docs / "video.webp", lossless=True)
     print(table(result))
     return 0
 
@@ -177,7 +177,7 @@ def table(result: dict[str, Any]) -> str:
     for clip in clips:
         cells = [f"{np.mean([figures[clip][n] for figures in psnr.values()]):.2f}" for n in names]
         lines.append(f"| {clip} | {' | '.join(cells)} |")
-    lines += ["", f"Details at {SHOWN}, where each clip has most edges:", "", "![details](images/video.png)", ""]
+    lines += ["", f"Details at {SHOWN}, where each clip has most edges:", "", "![details](video.webp)", ""]
     return "\n".join(lines)
 
 

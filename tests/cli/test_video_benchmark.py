@@ -26,7 +26,7 @@ def test_engines_on_compressed_frames(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("bicubic", "tiny_2x_int8"):
         assert 20 < bad[name] < good[name] - 0.5 < 45
     assert f"| {clip.name} | " in (tmp_path / "video.md").read_text()
-    assert (tmp_path / "images" / "video.png").stat().st_size > 5_000
+    assert (tmp_path / "video.webp").stat().st_size > 5_000
 
 
 def test_luma_psnr_is_that_of_the_code_values() -> None:
