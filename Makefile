@@ -17,7 +17,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/pytest tests/presets tests/arch tests/spandrel tests/export tests/training tests/trainers tests/benchmarks
 	$(BIN)/pytest tests/chainner
-	$(BIN)/pytest tests/vsaether tests/cli
+	$(BIN)/pytest tests/vsaether tests/cli tests/docs
 	$(BIN)/pytest tests/vsjetpack
 
 lint: $(VENV)/.dev

@@ -1,5 +1,5 @@
 """The command line: ``vsaether upscale | engines | info | demo``."""
 
-from .commands import main
+from .commands import main, parser
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]

@@ -26,7 +26,7 @@ from . import arguments, compare, preview
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code."""
-    options = _parser().parse_args(given)
+    options = parser().parse_args(given)
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")
@@ -62,7 +62,7 @@ def _notice(text: str) -> None:
     print(f"vsaether: note: {text}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vsaether",
         description="Upscale video and images with AetherNet.",
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("action", choices=("list", "verify", "clear"), help="list them, check them, or remove them")
     cache.set_defaults(run=_cache)
     info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
-    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("file", type=Path, metavar="FILE", help="an .onnx, .safetensors or .pth file")
     info.set_defaults(run=_info)
     compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"), _notice)
     preview.add(commands.add_parser("preview", help="single frames, upscaled and beside bicubic scaling, as PNGs"))
