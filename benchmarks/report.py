@@ -132,7 +132,8 @@ def page(figures: Figures, speed: dict[str, Any]) -> str:
     rows = {name: [cell(found[f]) for f in folders] for name, found in figures.items()}
     for name in (*(n for n in times if n not in figures and peer(n)), *PUBLISHED):
         if name in times or not any(n.startswith(name) for n in times):
-            rows[name] = [dict(zip(BENCHMARKS, PUBLISHED[peer(name)], strict=True)).get(f, "—") for f in folders]
+            published: dict[str, str] = dict(zip(BENCHMARKS, PUBLISHED[peer(name)], strict=True))
+            rows[name] = [published.get(f, "—") for f in folders]
     for name in sorted(rows, key=lambda n: (n not in figures, times.get(n, math.inf), n)):
         lines.append(f"| {name} | {' | '.join(rows[name])} | {f'{times[name]:.0f}' if name in times else '—'} |")
     return "\n".join([*lines, "", conditions(speed), "", "—: not published, or not timed: fp16 is for cards."]) + "\n"
