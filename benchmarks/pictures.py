@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def versions(file: str, scale: int, runs: dict[str, Network | None]) -> dict[str
     """
     hr = modcrop(np.asarray(Image.open(BUNDLED / file).convert("RGB")), scale)
     lr = imresize(hr, 1 / scale)
-    made = {}
+    made: dict[str, Pixels] = {}
     for label, run in runs.items():
         if run is None:
             picture = imresize(lr, scale)
@@ -42,7 +43,8 @@ def versions(file: str, scale: int, runs: dict[str, Network | None]) -> dict[str
             picture = run(x)[0].transpose(1, 2, 0).clip(0, 1) * 255.0
         codes = to_uint8(picture).astype(np.uint8)
         made[f"{label}  {psnr_y(codes, hr, scale):.2f} dB"] = codes
-    return made | {"original": hr}
+    made["original"] = np.asarray(hr, np.uint8)
+    return made
 
 
 def detail(picture: Pixels, box: Box) -> Image.Image:
@@ -82,8 +84,10 @@ def overview(times: dict[str, float], caption: str, path: Path) -> None:
     file, box = OVERVIEW
     pictures = versions(file, 2, runs)
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.3, 2.1))
-    for axes, (label, picture) in zip(above.subplots(1, len(pictures)), pictures.items(), strict=True):
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.3, 2.1))
+    above, below = parts
+    for number, (label, picture) in enumerate(pictures.items(), 1):
+        axes = above.add_subplot(1, len(pictures), number)
         axes.imshow(np.asarray(detail(picture, box)), interpolation="none")
         axes.set_title(label, fontsize=9)
         axes.set_axis_off()
