@@ -42,7 +42,10 @@ def test_an_image_of_odd_size(identity_engine: str, tmp_path: Path) -> None:
     frame(0, 31, 21, "rgb24").save(str(source))
     assert preview(source, "-o", tmp_path / "out", "--engine", identity_engine, "--crop", "10x8+20+12") == 0
     assert picture(tmp_path / "out" / "in_result.png").shape == (42, 62, 3)
-    assert picture(tmp_path / "out" / "in_detail.png").shape == (16 * 30, 3 * 20 * 30, 3)
+    assert picture(tmp_path / "out" / "in_detail.png").shape == (16 * 24, 3 * 20 * 24, 3)
+    narrow = ("-o", tmp_path / "out", "--overwrite", "--engine", identity_engine, "--crop", "31x1+0+0")
+    assert preview(source, *narrow) == 0
+    assert picture(tmp_path / "out" / "in_detail.png").shape[1] == 3 * 62 * 8
 
 
 @pytest.mark.parametrize(

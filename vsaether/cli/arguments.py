@@ -5,6 +5,11 @@ import re
 from fractions import Fraction
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option to report to a script."""
+    parser.add_argument("--json", action="store_true", help="report on standard error, a JSON object a line")
+
+
 def size(text: str) -> tuple[int, int]:
     """A width and height in pixels: 480x270."""
     width, separator, height = text.lower().partition("x")

@@ -17,11 +17,12 @@ from av.error import FFmpegError
 
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
+from vsaether.media import progress
 from vsaether.media.encoders import MUXERS, Encoding
 from vsaether.media.files import Written
 from vsaether.media.interrupts import Interrupted, caught
 
-from . import arguments, compare, preview
+from . import arguments, compare, completion, preview
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -30,6 +31,11 @@ def main(given: Sequence[str] | None = None) -> int:
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")
+    with progress.reporting(getattr(options, "json", False)):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     with Written() as written:
         try:
             with caught():
@@ -53,13 +59,11 @@ def _paths(options: argparse.Namespace) -> list[Path]:
 
 
 def _fail(text: str) -> int:
-    with suppress(OSError):  # the terminal may be gone
-        print(f"vsaether: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    text = " ".join(text.split())
+    if not progress.event("error", text=text):
+        with suppress(OSError):  # the terminal may be gone
+            print(f"vsaether: {text}", file=sys.stderr, flush=True)
     return 1
-
-
-def _notice(text: str) -> None:
-    print(f"vsaether: note: {text}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,13 +83,14 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe an engine (.onnx) or a checkpoint (.safetensors, .pth)")
     info.add_argument("file", type=Path, metavar="FILE", help="an .onnx, .safetensors or .pth file")
     info.set_defaults(run=_info)
-    compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"), _notice)
+    compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"))
     preview.add(commands.add_parser("preview", help="single frames, upscaled and beside bicubic scaling, as PNGs"))
     demo = commands.add_parser("demo", help="upscale the bundled clip and compare it with bicubic scaling")
     demo.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
     demo.add_argument("--engine", default="small_2x_int8", help="default: small_2x_int8")
     demo.add_argument("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
     demo.set_defaults(run=_demo)
+    completion.add(parser, commands.choices.values())
     return parser
 
 
@@ -131,6 +136,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
+    arguments.add_json(parser)
     parser.set_defaults(run=_upscale)
 
 
@@ -152,8 +158,8 @@ def _upscale(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
     )
-    summary = run(job, _notice)
-    print(summary)
+    summary = run(job, progress.note)
+    progress.done(summary)
     if summary.failure:
         raise MediaError(summary.failure)
 
@@ -187,4 +193,4 @@ def _info(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from vsaether.report.demo import run
 
-    print(run(options.output, options.engine, options.limit, _notice))
+    print(run(options.output, options.engine, options.limit, progress.note))

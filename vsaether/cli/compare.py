@@ -1,13 +1,14 @@
 """The command ``vsaether compare``: its arguments."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from .arguments import positive
+from vsaether.media import progress
+
+from .arguments import add_json, positive
 
 
-def add(parser: argparse.ArgumentParser, notice: Callable[[str], None]) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Give a parser the arguments of the command, and what it runs."""
     argument = parser.add_argument
     argument("a", type=Path, metavar="A", help="a video or an image")
@@ -18,10 +19,11 @@ def add(parser: argparse.ArgumentParser, notice: Callable[[str], None]) -> None:
     argument("--max-size", type=positive, default=100, metavar="MIB", help="of the page; default: 100")
     argument("--resize", action="store_true", help="enlarge the smaller by bicubic scaling where the sizes differ")
     argument("--overwrite", action="store_true", help="replace PAGE if it exists")
-    parser.set_defaults(run=lambda options: _run(options, notice))
+    add_json(parser)
+    parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace, notice: Callable[[str], None]) -> None:
+def _run(options: argparse.Namespace) -> None:
     from vsaether.report.compare import Comparison, run
 
     job = Comparison(
@@ -34,4 +36,4 @@ def _run(options: argparse.Namespace, notice: Callable[[str], None]) -> None:
         options.resize,
         options.overwrite,
     )
-    print(run(job, notice))
+    progress.done(run(job, progress.note))

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from .arguments import crop, size, time
+from vsaether.media import progress
+
+from .arguments import add_json, crop, size, time
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     part = "part of IN to enlarge; default: where the result differs most from bicubic scaling"
     argument("--crop", type=crop, metavar="WxH+X+Y", help=part)
     argument("--overwrite", action="store_true", help="replace pictures of an earlier preview")
+    add_json(parser)
     parser.set_defaults(run=_run)
 
 
@@ -35,4 +38,4 @@ def _run(options: argparse.Namespace) -> None:
         options.crop,
         options.overwrite,
     )
-    print(run(job))
+    progress.done(run(job))

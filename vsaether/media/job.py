@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import av
-from tqdm import tqdm
 
 import vsaether
 from vsaether.errors import MediaError
 
-from . import encoders
+from . import encoders, progress
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
@@ -30,7 +29,6 @@ from .stills import NAMED, is_still, list_images, listed
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
-BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
 
 
 @dataclass(frozen=True)
@@ -186,8 +184,7 @@ def _numbered(pattern: str, name: str, number: int) -> str:
 
 def _loop(job: Job, reader: Reader, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
     """All frames upscaled and written, and all else copied, in one pass."""
-    total = reader.total
-    with tqdm(total=total, unit=" frames", dynamic_ncols=True, bar_format=BAR if total else None) as bar:
+    with progress.bar(reader.total) as bar:
 
         def put(done: Iterator[tuple[av.VideoFrame, str]]) -> None:
             for frame, name in done:

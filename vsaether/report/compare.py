@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import vapoursynth as vs
-from tqdm import tqdm
 
 from vsaether.errors import MediaError
+from vsaether.media import progress
 from vsaether.media.files import PendingFile, check_target
 
 from .frames import Frames
-from .metrics import Meter, is_hdr, mean
+from .metrics import METRICS, Meter, is_hdr, mean
 from .pictures import png, whole
 
-_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {remaining} left"
 _MIB = 1 << 20
 
 
@@ -44,6 +43,32 @@ class Comparison:
     limit: int = 100
     resize: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was compared: ``frames`` of ``count``, all of one size, against a file; the means of the metrics by file."""
+
+    output: Path
+    frames: int
+    count: int
+    size: tuple[int, int]
+    against: str
+    means: dict[str, dict[str, float | None]]
+    """None stands for an infinite one: nothing differs."""
+
+    def __str__(self) -> str:
+        lines = {"frames": f"{self.frames} of {self.count}, evenly spread, {self.size[0]}x{self.size[1]}"}
+        for path, values in self.means.items():
+            told = []
+            for metric in METRICS:
+                if metric.key in values:
+                    value = math.inf if (found := values[metric.key]) is None else found
+                    told.append(f"{metric.name} {value:.{metric.digits}f} {metric.unit}".strip())
+            lines[path] = ", ".join(told)
+        lines |= {"against": self.against, "output": str(self.output)}
+        width = max(12, *(len(name) + 2 for name in lines))
+        return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
 
 @dataclass
@@ -70,8 +95,8 @@ class _Shown:
             raise MediaError(f"one frame of each alone takes {need} MiB; allow that with --max-size {need}")
 
 
-def run(job: Comparison, notice: Callable[[str], None]) -> str:
-    """Write the page, and say what was compared; what deserves mention before is told to ``notice``.
+def run(job: Comparison, notice: Callable[[str], None]) -> Compared:
+    """Write the page; what deserves mention before is told to ``notice``.
 
     Raises MediaError where a file cannot be read, the sizes differ without ``resize``, or the page cannot be written.
     """
@@ -100,17 +125,25 @@ def run(job: Comparison, notice: Callable[[str], None]) -> str:
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         shown = _Shown(job.limit * _MIB)
         measured = []
-        for place, number in enumerate(tqdm(numbers, bar_format=_BAR, leave=False)):
+        bar = stack.enter_context(progress.bar(len(numbers)))
+        for place, number in enumerate(numbers):
             given = examples if not place else [whole(side.frame(number)) for side in sides]
             clips = [_sized(clip, size) for clip in given]
             others = clips[:2] if job.reference else clips[1:2]
             measured.append([meter.measure(clips[-1] if job.reference else clips[0], clip) for clip in others])
             shown.add(place, clips)
+            bar.update()
         if len(shown.pictures) < len(numbers):
             notice(
                 f"{len(shown.pictures)} of the {len(numbers)} measured frames are shown, for the page to stay below "
                 f"{job.limit} MiB; --max-size allows more"
             )
+        means = {
+            str(path): {
+                metric.key: _finite(mean([each[side][metric.key] for each in measured])) for metric in meter.metrics
+            }
+            for side, path in enumerate(paths[:2] if job.reference else paths[1:])
+        }
         data = {
             "sides": [_describe(name, side, clip) for name, side, clip in zip("ABR", sides, examples, strict=False)],
             "size": size,
@@ -127,14 +160,11 @@ def run(job: Comparison, notice: Callable[[str], None]) -> str:
                 }
                 for place, (number, found) in enumerate(zip(numbers, measured, strict=True))
             ],
-            "means": [
-                {metric.key: _finite(mean([each[side][metric.key] for each in measured])) for metric in meter.metrics}
-                for side in range(len(measured[0]))
-            ],
+            "means": list(means.values()),
         }
         pending.path.write_text(_page(data, shown.pictures), encoding="utf-8")
         pending.commit()
-    return _summary(job, meter, measured, numbers, count, size)
+    return Compared(job.output, len(numbers), count, size, str(paths[-1] if job.reference else job.a), means)
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -191,24 +221,3 @@ def _page(data: dict[str, Any], pictures: dict[int, list[str]]) -> str:
         data=json.dumps(data).replace("<", "\\u003c"),  # a file's name may hold the end of a script
         pictures="\n".join(scripts),
     )
-
-
-def _summary(
-    job: Comparison,
-    meter: Meter,
-    measured: list[list[dict[str, float]]],
-    numbers: list[int],
-    count: int,
-    size: tuple[int, int],
-) -> str:
-    lines = {"frames": f"{len(numbers)} of {count}, evenly spread, {size[0]}x{size[1]}"}
-    against = job.reference or job.a
-    for side, path in enumerate((job.a, job.b) if job.reference else (job.b,)):
-        told = []
-        for metric in meter.metrics:
-            value = mean([each[side][metric.key] for each in measured])
-            told.append(f"{metric.name} {value:.{metric.digits}f} {metric.unit}".strip())
-        lines[path.name] = ", ".join(told)
-    lines |= {"against": str(against), "output": str(job.output)}
-    width = max(12, *(len(name) + 2 for name in lines))
-    return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())

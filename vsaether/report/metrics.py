@@ -34,6 +34,8 @@ SSIM = Metric("ssim", "SSIM", "", 4)
 XPSNR = Metric("xpsnr", "XPSNR", "dB", 2)
 SSIMULACRA2 = Metric("ssimulacra2", "SSIMULACRA2", "", 2)
 
+METRICS = (PSNR, SSIM, XPSNR, SSIMULACRA2)
+
 _TIME_BASE = Fraction(1, 25)
 _LEAST = 8  # pixels a side; SSIMULACRA2 and SSIM look at blocks of 8
 
@@ -58,7 +60,7 @@ class Meter:
         self._matrix = next(known, colour.BT709)
         hdr = any(is_hdr(clip) for clip in examples)
         small = min(examples[0].width, examples[0].height) < _LEAST
-        self.metrics = (PSNR,) if small else (PSNR, SSIM, XPSNR) if hdr else (PSNR, SSIM, XPSNR, SSIMULACRA2)
+        self.metrics = METRICS[:1] if small else METRICS[:-1] if hdr else METRICS
 
     def measure(self, reference: vs.VideoNode, other: vs.VideoNode) -> dict[str, float]:
         """The metrics of one frame, by key; infinite where nothing differs."""

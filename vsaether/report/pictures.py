@@ -57,5 +57,6 @@ def side_by_side(clips: Sequence[vs.VideoNode], labels: Sequence[str], crop: Cro
         rgb = clip.resize.Bicubic(format=vs.RGB24).resize.Point(whole.width, whole.height)
         left, top, width, height = crop
         part = rgb.std.CropAbs(width, height, left, top).resize.Point(width * zoom, height * zoom)
-        sides.append(part.text.Text(label, alignment=7, scale=2))
+        room = part.std.AddBorders(right=max(0, 64 - part.width), bottom=max(0, 64 - part.height))  # text's least
+        sides.append(room.text.Text(label, alignment=7, scale=2))
     return vs.core.std.StackHorizontal(sides)

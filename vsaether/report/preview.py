@@ -22,7 +22,7 @@ from .frames import Frames
 from .pictures import Crop, cropped, png, side_by_side, whole
 
 _PART = 160  # pixels of the result a side, of the part that is enlarged
-_WIDTH = 480  # pixels of the part when it is enlarged, at least: its label must have room
+_WIDTH = 480  # pixels of the part when it is enlarged, at least
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,18 @@ class Preview:
     overwrite: bool = False
 
 
-def run(job: Preview) -> str:
-    """Write four PNGs a frame, and say which.
+@dataclass(frozen=True)
+class Previewed:
+    """The pictures that were written."""
+
+    pictures: list[Path]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.pictures))
+
+
+def run(job: Preview) -> Previewed:
+    """Write four PNGs a frame.
 
     Raises MediaError where a time is behind the end, the crop does not fit, or a file is in the way, before anything
     is written; vapoursynth.Error where the filter refuses.
@@ -65,7 +75,7 @@ def run(job: Preview) -> str:
                 pending.add(f"{name}_{kind}.png", data)
                 written.append(job.output / f"{name}_{kind}.png")
         pending.commit()
-    return "\n".join(map(str, written))
+    return Previewed(written)
 
 
 def _pictures(frame: av.VideoFrame, job: Preview) -> dict[str, bytes]:
@@ -79,7 +89,7 @@ def _pictures(frame: av.VideoFrame, job: Preview) -> dict[str, bytes]:
     bicubic = source.resize.Bicubic(*size)
     crop = _most_changed(bicubic, large, _PART) if job.crop is None else _fitting(job.crop, frame, scale)
     labels = ["source", "bicubic", f"AetherNet {engine.name}"]
-    detail = side_by_side([source, bicubic, large], labels, crop, math.ceil(_WIDTH / min(crop[2:])))
+    detail = side_by_side([source, bicubic, large], labels, crop, math.ceil(_WIDTH / max(crop[2:])))
     return {"source": png(source), "bicubic": png(bicubic), "result": png(large), "detail": png(detail)}
 
 
