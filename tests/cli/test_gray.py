@@ -5,6 +5,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -72,7 +73,8 @@ def test_what_is_guessed_of_a_file_is_what_the_filter_guesses(identity_engine: s
         clip = vs.core.std.BlankClip(format=layout.vs_format.id, width=width, height=height, length=1)
         clip = clip.std.RemoveFrameProps("_Range").std.SetFrameProps(**tags.props(layout))
         with vsaether.upscale(clip, identity_engine).get_frame(0) as frame:
-            filtered = {key: int(frame.props[key]) for key in ("_Range", "_Transfer", "_Primaries", "_Matrix")}
+            found: dict[str, Any] = dict(frame.props)
+        filtered = {key: int(found[key]) for key in ("_Range", "_Transfer", "_Primaries", "_Matrix")}
         props = complete(tags, layout, width, height).props(layout)
         if layout.family == vs.GRAY:
             del filtered["_Matrix"]
