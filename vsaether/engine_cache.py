@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from presets import files
 
+from . import system
 from .errors import CacheError
 
 VARIABLE = "VSAETHER_CACHE"
@@ -123,10 +124,10 @@ class EngineCache:
     def _prepare(self) -> None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            state = self.folder.stat()
+            private = system.is_private(self.folder)
         except OSError as error:
             raise self._unusable(error) from error
-        if os.name == "posix" and (state.st_uid != os.getuid() or state.st_mode & 0o022):
+        if not private:
             raise CacheError(
                 f"others can write to the engine cache {self.folder}, and engines are executable content; "
                 f"chmod 700 it, make it yours, or set {VARIABLE} to a folder of your own"

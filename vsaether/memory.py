@@ -4,10 +4,10 @@ Its allocator does not use the place of an aligned block again for the next one,
 frame though no more of them are alive. malloc_trim gives all free pages back; it is called when the process has grown.
 """
 
-import ctypes
-import os
 import threading
 from collections.abc import Callable
+
+from . import system
 
 EVERY = 32
 """Frames between two looks at the process; a look takes some microseconds, giving back some milliseconds."""
@@ -17,7 +17,7 @@ SLACK = 16 << 20
 
 
 class _Watch:
-    def __init__(self, trim: Callable[[int], int]) -> None:
+    def __init__(self, trim: Callable[[], None]) -> None:
         self._trim = trim
         self._lock = threading.Lock()
         self._frames = 0
@@ -29,25 +29,17 @@ class _Watch:
             return
         try:
             self._frames += 1
-            if self._frames % EVERY == 0 and resident() > self._usual * GROWTH + SLACK:
-                self._trim(0)
-                self._usual = resident()
+            if self._frames % EVERY == 0 and system.resident_memory() > self._usual * GROWTH + SLACK:
+                self._trim()
+                self._usual = system.resident_memory()
         finally:
             self._lock.release()
 
 
-def resident() -> int:
-    """The memory of this process in bytes."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _nothing() -> None:
+    pass
 
 
-def _find() -> Callable[[], None]:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is None or not os.path.exists("/proc/self/statm"):
-        return lambda: None
-    return _Watch(trim).frame
-
-
-tidy = _find()
+_trim = system.find_trim()
+tidy = _nothing if _trim is None else _Watch(_trim).frame
 """Call it for every frame, from any thread."""

@@ -7,16 +7,13 @@ overlap of at least the engine's receptive radius no kept pixel can see the cut,
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
-import contextlib
-import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import vapoursynth as vs
 
+from . import system
 from .errors import ArgumentError
 
 MEMORY = 3 << 30
@@ -75,31 +72,7 @@ def _budget() -> int:
     """A fixed limit, or a quarter of a small machine's or container's memory. What is free at the moment must not
     decide, or the same script could give other bytes tomorrow.
     """
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(MEMORY, min(machine, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))) // 4)
-
-
-@functools.cache
-def _limits(groups: Path, root: Path) -> list[int]:
-    """The limits in bytes which Linux sets to the memory of this process: its control group and those above it have
-    them, in version 2 (/memory.max) and version 1 (/memory/memory.limit_in_bytes).
-    """
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:  # another system
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        folder, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-        # In a container the path may be that outside, and what is mounted here its own group.
-        inner = folder / path.lstrip("/")
-        for group in (inner, *(each for each in inner.parents if each.is_relative_to(folder))):
-            with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
-                found.append(int((group / name).read_text()))
-    return found
+    return min(MEMORY, system.memory() // 4)
 
 
 def _fit(width: int, height: int, over_x: int, over_y: int, pixels: int) -> tuple[int, int]:

@@ -103,7 +103,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if subprocess.run([*base, str(hello), "-o", str(tmp_path / "hello")], capture_output=True).returncode:
         pytest.skip("this g++ has no AddressSanitizer")
     evex = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-Wno-maybe-uninitialized"]
-    jobs = [["workers.cpp"], ["model.cpp"], ["plain.cpp"]]
+    jobs = [["workers.cpp"], ["model.cpp"], ["plain.cpp"], ["system.c", "-x", "c", "-std=c11"]]
     if len(FORMS) > 1:
         jobs += [["form_avx512_vnni.cpp", *evex], ["form_avx_vnni.cpp", *evex, '-DVEX_PREFIX=""']]
         jobs += [["form_avx2.cpp", "-mavx2", "-mfma"]]

@@ -147,40 +147,15 @@ policy.api.unregister_policy()
     assert (run.returncode, run.stderr) == (0, "")
 
 
-HOST = r"""
-#include <dlfcn.h>
-#include <stdio.h>
-#include <VapourSynth4.h>
-int main(int argc, char **argv) {
-    void *library = dlopen(argv[1], RTLD_NOW);
-    const VSAPI *(*get)(int) = (const VSAPI *(*)(int))dlsym(library, "getVapourSynthAPI");
-    const VSAPI *vs = get(VAPOURSYNTH_API_VERSION);
-    VSCore *core = vs->createCore(ccfDisableAutoLoading);
-    VSMap *in = vs->createMap();
-    vs->mapSetData(in, "path", argv[2], -1, dtUtf8, maReplace);
-    VSMap *out = vs->invoke(vs->getPluginByNamespace("std", core), "LoadPlugin", in);
-    vs->freeMap(out);
-    vs->clearMap(in);
-    out = vs->invoke(vs->getPluginByNamespace("std", core), "BlankClip", in);
-    vs->mapConsumeNode(in, "clip", vs->mapGetNode(out, "clip", 0, NULL), maReplace);
-    vs->freeMap(out);
-    out = vs->invoke(vs->getPluginByNamespace("aether", core), "Upscale", in);
-    puts(vs->mapGetError(out) ? vs->mapGetError(out) : "no error");
-    vs->freeMap(out);
-    vs->freeMap(in);
-    vs->freeCore(core);
-    return 0;
-}
-"""
+HOST = Path(__file__).with_name("plugin_host.c")
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_host_without_python_gets_a_clear_error(tmp_path: Path) -> None:
     import vapoursynth
 
-    (tmp_path / "host.c").write_text(HOST)
     host = tmp_path / "host"
-    subprocess.run(["cc", f"-I{vapoursynth.get_include()}", tmp_path / "host.c", "-o", host, "-ldl"], check=True)
+    subprocess.run(["cc", f"-I{vapoursynth.get_include()}", HOST, "-o", host, "-ldl"], check=True)
     root = Path(vapoursynth.__file__).parent
     library = next(root.glob("libvapoursynth.so*"))
     plugin = root / "plugins" / "aether" / "libaether.so"

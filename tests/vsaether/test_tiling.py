@@ -13,7 +13,7 @@ import pytest
 import vapoursynth as vs
 
 import vsaether
-from vsaether import tiling
+from vsaether import system, tiling
 
 
 @pytest.mark.parametrize("backend", ["ov", "ort"])
@@ -120,12 +120,12 @@ def test_limits_of_a_container_count(tmp_path: Path, groups: str, files: dict[st
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "cgroup").write_text(groups)
-    assert tiling._limits(tmp_path / "cgroup", tmp_path) == limits
-    assert tiling._limits(tmp_path / "none", tmp_path) == []
+    assert system._group_limits(tmp_path / "cgroup", tmp_path) == limits
+    assert system._group_limits(tmp_path / "none", tmp_path) == []
 
 
 def test_the_budget_is_a_quarter_of_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has, and never more than the fixed one."""
     for limits, budget in (([4 << 20, 8 << 20], 1 << 20), ([1 << 62], tiling._budget())):
-        monkeypatch.setattr(tiling, "_limits", lambda groups, root, limits=limits: limits)
+        monkeypatch.setattr(system, "_group_limits", lambda groups, root, limits=limits: limits)
         assert tiling._budget() == budget <= tiling.MEMORY

@@ -12,7 +12,7 @@ import vapoursynth as vs
 
 from presets import int8
 
-from .. import signal_stack
+from .. import system
 from ..engines import Engine
 from ..errors import ArgumentError, BackendError
 from .base import Common
@@ -81,7 +81,7 @@ def _devices() -> list[str]:
 
 def _openvino(clip: vs.VideoNode, model: bytes, streams: int, device: str = "CPU", hint: str = "f32") -> vs.VideoNode:
     config = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": streams}
-    with signal_stack.kept():
+    with system.signal_stack_restored():
         return vs.core.ov.Model(
             clip,
             network_path=model,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import vapoursynth as vs
 
+from .. import system
 from ..engine_cache import EngineCache
 from ..engines import Engine
 from ..errors import BackendError, EngineError
@@ -150,7 +151,7 @@ def _faults(model: bytes) -> tuple[str, ...]:
 def driver_version() -> str:
     """The version of NVIDIA's driver, from its management library; "" where that is missing."""
     try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
+        library = ctypes.CDLL(system.NVIDIA_MANAGEMENT)
         text = ctypes.create_string_buffer(96)
         if library.nvmlInit_v2() or library.nvmlSystemGetDriverVersion(text, len(text)):
             return ""

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
-"""What is caught, in words."""
+from vsaether.system import STOP_SIGNALS
 
 
 class Interrupted(BaseException):
@@ -22,7 +21,7 @@ class Interrupted(BaseException):
         self.number = number
 
     def __str__(self) -> str:
-        return SIGNALS[signal.Signals(self.number)]
+        return STOP_SIGNALS[self.number]
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def caught() -> Iterator[None]:
             raised = True
             raise Interrupted(number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     try:
         for number in before:

@@ -11,14 +11,13 @@
  * Python's functions are looked up in the running process (all are in its stable ABI): the plugin links to neither
  * Python nor libvapoursynth, and one binary serves every Python version.
  */
-#define _GNU_SOURCE /* RTLD_DEFAULT */
-#include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
 
 #include "VapourSynth4.h"
 
 #include "run.h"
+#include "system.h"
 
 #define FILTER "aether.Upscale: "
 #define MESSAGE_SIZE 2048
@@ -50,7 +49,7 @@ static _Thread_local Call *waiting;
 /* False where the process has no running Python 3.12 or later. */
 static int find_python(Python *py) {
 #define FIND(slot, name)                                                                                               \
-    if (!(*(void **)&py->slot = dlsym(RTLD_DEFAULT, name)))                                                            \
+    if (!(*(void **)&py->slot = system_find(name)))                                                            \
         return 0
     FIND(is_initialized, "Py_IsInitialized");
     FIND(gil_ensure, "PyGILState_Ensure");

@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include "form.hpp"
+#include "system.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -11,12 +12,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
-
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 namespace {
 
@@ -72,16 +68,6 @@ const Choice &choose(const char *name) {
                              aether_forms());
 }
 
-int available_threads() {
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return std::min(CPU_COUNT(&set), MAX_THREADS);
-#endif
-    const int count = static_cast<int>(std::thread::hardware_concurrency());
-    return count < 1 ? 1 : std::min(count, MAX_THREADS);
-}
-
 template <class F> bool guarded(char *error, size_t error_size, F f) {
     const char *text = "there is not enough memory";
     try {
@@ -114,7 +100,7 @@ AetherNetwork *aether_network_open(const void *blob, size_t size, int threads, c
         network = std::make_unique<AetherNetwork>();
         network->model = read_model(blob, size);
         network->form.reset(choice.make(network->model));
-        network->workers = Workers::share(threads ? threads : available_threads());
+        network->workers = Workers::share(threads ? threads : std::min(system_processors(), MAX_THREADS));
     });
     return good ? network.release() : nullptr;
 }

@@ -8,7 +8,11 @@
 extern "C" {
 #endif
 
+#ifdef _WIN32
+#define AETHER_API __declspec(dllexport)
+#else
 #define AETHER_API __attribute__((visibility("default")))
+#endif
 
 typedef struct AetherNetwork AetherNetwork;
 

@@ -71,7 +71,23 @@ int32_t dot(const int8_t *a, const int8_t *b, int n) {
     return sum;
 }
 
-float value(const Conv &c, int o, int32_t sum) { return std::fma(static_cast<float>(sum), c.scale[o], c.bias[o]); }
+/// a * b + c, rounded once: as one instruction does it. std::fma rounds twice in some C libraries (mingw-w64's).
+float multiply_add(float a, float b, float c) {
+    const double product = static_cast<double>(a) * b; // exact
+    double sum = product + c;
+    // What was rounded off the sum (Knuth's TwoSum). If anything, the sum's last bit is made odd, after which rounding
+    // it to a float gives what rounding the exact sum gives: Boldo and Melquiond, Emulation of FMA (2008).
+    const double part = sum - product, error = (product - (sum - part)) + (c - part);
+    int64_t bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    if (std::isfinite(sum) && error != 0 && bits % 2 == 0) {
+        bits += (error > 0) == (sum > 0) ? 1 : -1;
+        std::memcpy(&sum, &bits, sizeof sum);
+    }
+    return static_cast<float>(sum);
+}
+
+float value(const Conv &c, int o, int32_t sum) { return multiply_add(static_cast<float>(sum), c.scale[o], c.bias[o]); }
 
 /// A convolution ready to run: values at a pixel.
 struct Dense {
@@ -191,7 +207,7 @@ class Plain final : public Form {
             for (int j = 0; j < 3; j++)
                 for (int c = 0; c < m_.channels; c++, weight += m_.outputs())
                     for (int o = 0; o < m_.outputs(); o++)
-                        sum[o] = std::fma(weight[o], stream.at(x + j - 1, y + i - 1)[c], sum[o]);
+                        sum[o] = multiply_add(weight[o], stream.at(x + j - 1, y + i - 1)[c], sum[o]);
         return sum;
     }
 

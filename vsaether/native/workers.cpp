@@ -1,8 +1,9 @@
 #include "workers.hpp"
 
+#include "system.h"
+
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -11,30 +12,24 @@
 #include <thread>
 #include <vector>
 
-#include <sys/mman.h>
-
 namespace aether {
 
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() { system_free(data_); }
 
 void *Buffer::get(size_t bytes) {
     if (bytes <= size_)
         return data_;
-    std::free(data_);
+    system_free(data_);
     data_ = nullptr;
     size_ = 0;
     const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    data_ = std::aligned_alloc(alignment, rounded);
+    data_ = system_allocate(alignment, rounded);
     if (!data_)
         throw std::runtime_error("there is no memory for a frame of this size (" + std::to_string(bytes >> 20) +
                                  " MiB were asked for); give smaller tiles");
-#ifdef MADV_HUGEPAGE
-    if (alignment == HUGE_PAGE)
-        madvise(data_, rounded, MADV_HUGEPAGE);
-#endif
     size_ = rounded;
     return data_;
 }
@@ -48,7 +43,7 @@ struct Workers::State {
     int units = 0;
     std::atomic<int> next{0};
     int busy = 0;
-    long pass = 0;
+    size_t pass = 0;
     bool stop = false;
 };
 
@@ -91,7 +86,7 @@ void Workers::unlock() { state_->running.unlock(); }
 
 void Workers::work(int thread) {
     State &s = *state_;
-    long seen = 0;
+    size_t seen = 0;
     std::unique_lock<std::mutex> lock(s.mutex);
     for (;;) {
         s.started.wait(lock, [&] { return s.stop || s.pass != seen; });
