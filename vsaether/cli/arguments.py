@@ -47,6 +47,14 @@ def time(text: str) -> Fraction:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def duration(text: str) -> Fraction:
+    """A time in seconds which is more than none."""
+    seconds = time(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; a second, or 0.5, is the least that makes sense")
+    return seconds
+
+
 def crop(text: str) -> tuple[int, int, int, int]:
     """A part of a picture, 160x90+320+180: width, height, left and top; as left, top, width, height."""
     parts = re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text.lower())

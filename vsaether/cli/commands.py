@@ -22,7 +22,7 @@ from vsaether.media.encoders import MUXERS, Encoding
 from vsaether.media.files import Written
 from vsaether.media.interrupts import Interrupted, caught
 
-from . import arguments, compare, completion, preview
+from . import arguments, compare, completion, jobs, preview
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     compare.add(commands.add_parser("compare", help="two videos or images on one page, with metrics"))
     preview.add(commands.add_parser("preview", help="single frames, upscaled and beside bicubic scaling, as PNGs"))
+    jobs.add(commands.add_parser("jobs", help="films that were stopped, or are being made"))
     demo = commands.add_parser("demo", help="upscale the bundled clip and compare it with bicubic scaling")
     demo.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
     demo.add_argument("--engine", default="small_2x_int8", help="default: small_2x_int8")
@@ -136,6 +137,13 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
+    add(
+        "--segment",
+        type=arguments.duration,
+        metavar="TIME",
+        help="longest part of a film that is kept when a run is stopped; default: 30 s, of films longer than a minute",
+    )
+    add("--no-resume", action="store_true", help="write in one pass, and keep nothing when stopped")
     arguments.add_json(parser)
     parser.set_defaults(run=_upscale)
 
@@ -157,6 +165,8 @@ def _upscale(options: argparse.Namespace) -> None:
         limit=options.limit,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
+        segment=options.segment,
+        resume=not options.no_resume,
     )
     summary = run(job, progress.note)
     progress.done(summary)

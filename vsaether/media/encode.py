@@ -1,5 +1,6 @@
 """Encoding the upscaled video: frames in, packets out."""
 
+import hashlib
 from fractions import Fraction
 
 import av
@@ -44,6 +45,11 @@ class VideoEncoder:
         self.stream = self._add(out, encoder, info, time_base)
         if threads is not None:
             self.stream.codec_context.thread_count = threads
+
+    @property
+    def extradata(self) -> str:
+        """The SHA-256 of the encoder's header, once it is open: in hexadecimal."""
+        return hashlib.sha256(self.stream.codec_context.extradata or b"").hexdigest()
 
     def encode(self, frame: av.VideoFrame) -> list[av.Packet]:
         """The packets which are complete with a frame; its pts and time base are those of the result."""

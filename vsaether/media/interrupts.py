@@ -1,12 +1,12 @@
 """Signals that end a command: Ctrl-C, a termination, a closed terminal or a dropped connection (SIGHUP).
 
 Each becomes an exception, so that what is half done is tidied away. Further ones are ignored meanwhile: the tidying
-would be left half done, too.
+would be left half done, too. Where work has steps that are kept, the first Ctrl-C lets the step under way end.
 """
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -51,3 +51,29 @@ def caught() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stoppable(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Where ``caught`` is in force, let the first Ctrl-C only ask to stop: the second raises Interrupted.
+
+    The result tells whether it has been asked; ``notice`` is called when it is.
+    """
+    asked = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and callable(before):
+            before(number, frame)
+        asked = True
+        notice()
+
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 
 import vsaether
+from vsaether.backends import Backend
+from vsaether.engines import Engine
 from vsaether.errors import MediaError
 
-from . import encoders, progress
+from . import encoders, progress, resume
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
@@ -47,6 +50,8 @@ class Summary:
     failure: str | None = None
     """What of it could not be done."""
     comparison: Path | None = None
+    before: int = 0
+    """How many of the frames were there already, of a run which had been stopped."""
 
     def also(self, comparison: Path) -> "Summary":
         """The same with one more file."""
@@ -54,8 +59,9 @@ class Summary:
 
     def __str__(self) -> str:
         width, height = self.size
-        fps = self.frames / self.seconds if self.seconds else 0.0
-        early = f"; the input ends early: {self.frames} of {self.frames + self.missing} frames" if self.missing else ""
+        fps = (self.frames - self.before) / self.seconds if self.seconds else 0.0
+        early = f", {self.before} of them done before" if self.before else ""
+        early += f"; the input ends early: {self.frames} of {self.frames + self.missing} frames" if self.missing else ""
         lines = {
             "engine": self.engine,
             "precision": self.precision,
@@ -85,6 +91,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
+        if isinstance(source, VideoSource) and job.output.suffix.lower() in MUXERS and resume.wanted(job, source):
+            return _in_segments(job, source, backend, engine, notice)
         pending, writer = _output(job, source, engine.scale, stack)
         depth = job.num_streams + 2
         upscaler = Upscaler(upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries)
@@ -113,11 +121,30 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         missing = 0 if job.limit else source.missing
         for text in [*source.notices, *source.damage.notices()]:
             notice(text)
+    return _summary(job, source, backend, engine, writer.frames, seconds, missing=missing, failure=failure)
+
+
+def _in_segments(
+    job: Job, source: VideoSource, backend: Backend, engine: Engine, notice: Callable[[str], None]
+) -> Summary:
+    began = time.perf_counter()
+    end, before = resume.make(job, source, engine, backend.name, notice)
+    seconds = time.perf_counter() - began
+    return _summary(job, source, backend, engine, end.frames, seconds, missing=end.missing, before=before)
+
+
+def _summary(
+    job: Job,
+    source: VideoSource | ImageSource,
+    backend: Backend,
+    engine: Engine,
+    frames: int,
+    seconds: float,
+    **others: Any,
+) -> Summary:
     size = source.info.width * engine.scale, source.info.height * engine.scale
     precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
-    return Summary(
-        engine.name, precision, backend.name, writer.frames, seconds, size, job.source, job.output, missing, failure
-    )
+    return Summary(engine.name, precision, backend.name, frames, seconds, size, job.source, job.output, **others)
 
 
 def _source(job: Job) -> VideoSource | ImageSource:

@@ -52,9 +52,7 @@ class VideoWriter:
         self._others = Interleaver()
         self._time = Fraction(0)
         muxer = MUXERS[suffix]
-        start = source.start if source and muxer != "mpegts" else Fraction(0)
-        # Matroska would round times again.
-        self.timing = Timing(info.grid if muxer not in ("matroska", "webm") else None, info.time_base, start)
+        self.timing = Timing.of(info.grid, info.time_base, source.start if source else Fraction(0), muxer)
         """Where the frames given to ``write`` must have been placed."""
         others = Plan()
         if source:
@@ -80,6 +78,11 @@ class VideoWriter:
     def frames(self) -> int:
         """How many were encoded."""
         return self.video.frames
+
+    @property
+    def copies(self) -> bool:
+        """Whether there are other streams, whose packets it wants."""
+        return bool(self._tracks)
 
     @property
     def size(self) -> tuple[int, int]:

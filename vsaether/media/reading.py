@@ -11,7 +11,7 @@ from .images import ImageSource
 from .source import VideoSource
 from .timing import Timing
 
-_LATE = 2  # seconds by which other streams may lie behind the video in a file
+LATE = 2  # seconds by which other streams may lie behind the video in a file
 
 
 class Reader:
@@ -51,7 +51,7 @@ class Reader:
                 continue
             frame, name = item
             if self.end is not None:
-                if seconds(frame) > self.end + _LATE:
+                if seconds(frame) > self.end + LATE:
                     break
                 continue
             self.frames += 1

@@ -1,9 +1,11 @@
 """What is asked of one run of the command, and the filter which that makes."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import vapoursynth as vs
 
@@ -11,22 +13,35 @@ import vsaether
 
 from .encoders import Encoding
 
+_ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words
+
 
 @dataclass(frozen=True)
 class Job:
     """One run of the command."""
 
-    source: Path
-    output: Path
-    engine: str = "small_2x_int8"
-    backend: str = "auto"
+    source: Path = field(metadata=_ASIDE)
+    output: Path = field(metadata=_ASIDE)
+    engine: str = field(default="small_2x_int8", metadata=_ASIDE)
+    backend: str = field(default="auto", metadata=_ASIDE)
     tile: tuple[int, int] | None = None
     num_streams: int = vsaether.backends.NUM_STREAMS
     encoding: Encoding = field(default_factory=Encoding)
     rate: Fraction | None = None
     limit: int | None = None
-    overwrite: bool = False
+    overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    segment: Fraction | None = None
+    """Seconds of film in a segment at most. None: the usual number, and segments in long films only."""
+    resume: bool = field(default=True, metadata=_ASIDE)
+    """Whether long films are made in segments, so that a run which was stopped can be gone on with."""
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The settings which decide over the result, by name."""
+    return {
+        each.name: getattr(job, each.name) for each in dataclasses.fields(job) if each.metadata.get("decides", True)
+    }
 
 
 def upscaling(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:

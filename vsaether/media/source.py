@@ -95,6 +95,8 @@ class VideoSource:
         """What changed on the way, and the result cannot follow."""
         self.covers: dict[int, bytes] = {}
         """The pictures of the streams which are one attached picture each."""
+        self.decoding = True
+        """Whether the packets of the video become frames."""
         self.container = _open(path)
         try:
             self.stream = _video_stream(self.container, path)
@@ -146,6 +148,14 @@ class VideoSource:
                 yield item
         if number:
             self.missing = self._missing(number, (last or 0) + step, usual, end)
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The packets of all streams in the order of the file, none of them decoded: instead of iterating."""
+        self.decoding = False
+        while self._ahead or self._fetch():
+            item, _ = self._ahead.popleft()
+            if isinstance(item, av.Packet):
+                yield item
 
     def carries(self, frame: av.VideoFrame) -> bool:
         """Whether a frame has side data, or field flags."""
@@ -272,9 +282,8 @@ def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) 
     clock = Clock(1 / _rate(stream))
     for packet in _demux(container, owner.damage):
         clock.adjust(packet)
-        if packet.stream is not stream:
-            if packet.size or packet.dts is not None:
-                yield packet
+        if packet.stream is not stream or not owner.decoding:
+            yield packet
             continue
         yield from _frames(owner.decoder, packet, owner.damage)
     yield from _frames(owner.decoder, None, owner.damage)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Self
 
 import av
 
@@ -74,6 +75,12 @@ class Timing:
         self.time_base = grid.time_base if grid else time_base
         self.start = start
         self._grid = grid
+
+    @classmethod
+    def of(cls, grid: Grid | None, time_base: Fraction, start: Fraction, muxer: str) -> Self:
+        """That of a video in a container, which may round times again (Matroska), or have any start (MPEG-TS)."""
+        rounds, any_start = muxer in ("matroska", "webm"), muxer == "mpegts"
+        return cls(None if rounds else grid, time_base, Fraction(0) if any_start else start)
 
     def place(self, frame: av.VideoFrame) -> None:
         """Set a frame's pts and time base to those of the output."""

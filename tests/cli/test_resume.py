@@ -1,0 +1,287 @@
+"""Films in segments: the film of one pass; and whatever stops them, the same command goes on to the same bytes."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from vsaether.cli import main
+from vsaether.media import film, manifest
+from vsaether.media.manifest import JobFolder
+
+from ..conftest import MakeEngine
+from .conftest import Run, command, frame, make_video, read
+
+SEGMENTS = ("--segment", "1", "--preset", "ultrafast", "--backend", "ov")
+
+
+def scenes(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """Another scene after every 15 frames."""
+    return frame(index + 400 * (index // 15), width, height, pix_fmt)
+
+
+@pytest.fixture(scope="module")
+def film_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 frames at uneven times, with sound, subtitles, chapters and an attachment."""
+    pts = [40 * i + (i % 3) * 7 for i in range(100)]
+    options = {"bf": "2", "preset": "ultrafast"}
+    path = tmp_path_factory.mktemp("film") / "in.mkv"
+    return make_video(
+        path,
+        pts=pts,
+        options=options,
+        picture=scenes,
+        audio="aac",
+        subtitle=True,
+        chapters=True,
+        attachment=True,
+        metadata={"TITLE": "A film"},
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(film_file: Path, identity_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film made in segments without being stopped."""
+    out = tmp_path_factory.mktemp("whole") / "out.mkv"
+    assert main(["upscale", str(film_file), str(out), "--engine", identity_engine, *SEGMENTS]) == 0
+    return out
+
+
+def packets(path: Path) -> list[tuple]:
+    """All packets of a file, to the bit."""
+    with av.open(str(path)) as file:
+        return [(p.stream_index, p.pts, p.dts, p.duration, p.is_keyframe, bytes(p)) for p in file.demux() if p.size]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, frames: int, error: Callable[[], BaseException]) -> None:
+    """Let a run end with an error when it has encoded a number of frames."""
+    encode, count = film.FilmRun._encode, 0
+
+    def counted(self: film.FilmRun, upscaled: object) -> None:
+        nonlocal count
+        encode(self, upscaled)  # type: ignore[arg-type]
+        count += 1
+        if count == frames:
+            raise error()
+
+    monkeypatch.setattr(film.FilmRun, "_encode", counted)
+
+
+def test_segments_make_the_film_of_one_pass(run: Run, film_file: Path, whole: Path, tmp_path: Path) -> None:
+    """Frames, times, all other streams and what else there is are those of a run in one pass; no folder remains."""
+    assert run(film_file, tmp_path / "out.mkv", "--no-resume", *SEGMENTS).code == 0
+    once, parts = read(tmp_path / "out.mkv"), read(whole)
+    for name in ("times", "durations", "packets", "kinds", "size", "tags", "chapters", "attachments", "metadata"):
+        assert getattr(parts, name) == getattr(once, name), name
+    assert parts.times == read(film_file).times
+    assert len(parts.frames) == 100
+    assert sum(key for stream, *_, key, _ in packets(whole) if stream == 0) == 7  # a scene each, of 15 frames
+    assert [path.name for path in whole.parent.iterdir()] == ["out.mkv"]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx265"), (".mov", "prores_ks"), (".webm", "libvpx-vp9")])
+def test_every_codec_and_container_carries_segments(run: Run, tmp_path: Path, suffix: str, codec: str) -> None:
+    """B-frames, alpha as side data of packets, and times that decoders find in order."""
+    alpha = suffix == ".webm"
+    pix_fmt = "yuva420p" if alpha else "yuv420p"
+    times = [40 * i for i in range(50)]
+    source = make_video(tmp_path / "in.mkv", pts=times, picture=scenes, codec="ffv1", pix_fmt=pix_fmt)
+    fast = () if codec == "prores_ks" else ("--encoder-options", "cpu-used=8") if alpha else ("--preset", "ultrafast")
+    options = ("--codec", codec, "--backend", "ov", *fast)
+    result = run(source, tmp_path / f"out{suffix}", "--segment", "1", *options)
+    assert result.code == 0, result.err
+    after = read(tmp_path / f"out{suffix}", "libvpx-vp9" if alpha else None)
+    assert after.times == read(source).times
+    assert ("a" in after.pix_fmt) == alpha
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        times = [p.dts for p in file.demux(video=0) if p.size]
+    assert times == sorted(set(times), key=lambda dts: dts or 0)
+
+
+def test_a_stopped_film_is_gone_on_with(
+    run: Run, film_file: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done is never made again, and is counted; the packets are those of a run that was not stopped."""
+    out = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 50, lambda: OSError(28, "No space left on device", "disk"))
+        result = run(film_file, out, *SEGMENTS)
+    assert (result.code, result.error) == (1, "vsaether: disk: No space left on device")
+    assert "3 segments are kept" in result.err
+    kept = {path: path.stat().st_mtime_ns for path in JobFolder.of(out).path.glob("*.packets")}
+    assert len(kept) == 3
+    made = []
+    finish = film.SegmentWriter.finish
+    monkeypatch.setattr(film.SegmentWriter, "finish", lambda self, *a: made.append(self) or finish(self, *a))
+    result = run(film_file, out, *SEGMENTS)
+    assert result.code == 0, result.err
+    assert len(made) == 4
+    assert "3 segments of 45 frames are complete" in result.err
+    assert "| 45/101 frames" in result.err
+    assert "100 of 128x96, 45 of them done before" in result.out
+    assert packets(out) == packets(whole)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_damaged_segment_is_made_again(
+    run: Run, film_file: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit is enough. A record which cannot be read, too."""
+    out = tmp_path / "out.mkv"
+    folder = JobFolder.of(out)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 75, lambda: OSError(5, "Input/output error", "disk"))
+        run(film_file, out, *SEGMENTS)
+    data = bytearray(folder.packets(2).read_bytes())
+    data[len(data) // 2] ^= 1
+    folder.packets(2).write_bytes(data)
+    (folder.path / "000003.json").write_text("{")
+    assert len(list(folder.records())) == 3
+    result = run(film_file, out, *SEGMENTS)
+    assert result.code == 0, result.err
+    assert "segment 2 is damaged on the disk: it is made again" in result.err
+    assert packets(out) == packets(whole)
+
+
+def test_another_job_is_refused(run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has changed is said, and all that is done stays: settings, the engine, versions, the input itself."""
+    out, source = tmp_path / "out.mkv", tmp_path / "in.mkv"
+    shutil.copy(film_file, source)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 50, lambda: OSError(5, "Input/output error", "disk"))
+        run(source, out, *SEGMENTS)
+    before = sorted(path.name for path in JobFolder.of(out).path.iterdir())
+    assert "settings.encoding.crf was null, is 9.0" in run(source, out, *SEGMENTS, "--crf", "9").error
+    assert 'settings.segment was "1", is "2"' in run(source, out, *SEGMENTS, "--segment", "2").error
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "versions", lambda: {"av": "1"})
+        assert 'versions.av was "' in run(source, out, *SEGMENTS).error
+    data = bytearray(source.read_bytes())
+    data[-3000] ^= 1
+    source.write_bytes(data)
+    assert "input.sha256_of_samples was" in run(source, out, *SEGMENTS).error
+    assert sorted(path.name for path in JobFolder.of(out).path.iterdir()) == before
+    assert not out.exists()
+
+
+def test_an_input_that_is_decoded_differently_is_refused(
+    run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of segments which are done are compared with those they were made of."""
+    out = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 50, lambda: OSError(5, "Input/output error", "disk"))
+        run(film_file, out, *SEGMENTS)
+    monkeypatch.setattr(film, "checksum", lambda planes, alpha, before: before + 1)
+    assert "segment 1 of the input is not what it was" in run(film_file, out, *SEGMENTS).error
+
+
+def test_one_process_at_a_time(run: Run, film_file: Path, tmp_path: Path) -> None:
+    """A second one is told, and touches nothing; the list of jobs shows that one is at work."""
+    folder = JobFolder.of(tmp_path / "out.mkv")
+    folder.path.mkdir()
+    with folder._lock:
+        assert "another vsaether is at work" in run(film_file, tmp_path / "out.mkv", *SEGMENTS).error
+        assert main(["jobs", "clean", str(tmp_path)]) == 1
+    assert folder.path.is_dir()
+
+
+def test_jobs(
+    run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They are listed, described and removed; what else is in the folder stays."""
+    out = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 50, lambda: OSError(5, "Input/output error", "disk"))
+        run(film_file, out, *SEGMENTS)
+    (tmp_path / "other").mkdir()
+    said = []
+    for action, path in (("list", tmp_path), ("status", out), ("clean", JobFolder.of(out).path), ("list", tmp_path)):
+        assert main(["jobs", action, str(path)]) == 0
+        said.append(capfd.readouterr().out)
+    assert "stopped, 3 segments of 45 frames" in said[0]
+    assert str(film_file) in said[1]
+    assert "ultrafast" in said[1]
+    assert "no jobs" in said[3]
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_full_disk(film_file: Path, whole: Path, run: Run, tmp_path: Path, identity_engine: str) -> None:
+    """One line; with more room the same command goes on."""
+    arguments = command("upscale", film_file, tmp_path / "out.mkv", "--engine", identity_engine, *SEGMENTS)
+    limit = whole.stat().st_size // 2  # for the film, not for its segments
+    done = subprocess.run(
+        arguments,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"cannot write {tmp_path / 'out.mkv'}: File too large" in done.stderr
+    assert "7 segments are kept" in done.stderr
+    assert run(film_file, tmp_path / "out.mkv", *SEGMENTS).code == 0
+    assert packets(tmp_path / "out.mkv") == packets(whole)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c(tmp_path: Path, make_engine: MakeEngine, times: int) -> None:
+    """Once: the segment under way is finished, and kept. Twice: it is not."""
+    options = {"preset": "ultrafast"}
+    pts = [40 * i for i in range(60)]
+    source = make_video(tmp_path / "in.mkv", pts=pts, size=(320, 240), options=options, picture=scenes)
+    engine = make_engine(kernels=(5, 5, 3), channels=48)
+    log, out = tmp_path / "log", tmp_path / "out.mkv"
+    arguments = command("upscale", source, out, "--engine", engine, *SEGMENTS)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored in a shell's background jobs
+    with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
+        try:
+            wait_for(lambda: bool(re.search(r" [1-9]\d*/\d+ frames", log.read_text())), process)
+            process.send_signal(signal.SIGINT)
+            wait_for(lambda: "Ctrl-C again" in log.read_text(), process)
+            if times == 2:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    said = log.read_text()
+    records = list(JobFolder.of(out).records())
+    assert [record.frames for record in records] == ([15] if times == 1 else []), said
+    assert ("the same command goes on" in said) == (times == 1)
+    assert not out.exists()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait until something is so, while a process runs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_at_any_moment(film_file: Path, whole: Path, tmp_path: Path, identity_engine: str) -> None:
+    """SIGKILL, again and again: nothing under the final name until it is complete, and then to the bit."""
+    out = tmp_path / "out.mkv"
+    arguments = command("upscale", film_file, out, "--engine", identity_engine, *SEGMENTS)
+    chance = random.Random(7)
+    for _ in range(4):
+        with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            time.sleep(0.5 + chance.random())
+            os.kill(process.pid, signal.SIGKILL)
+        if out.exists():
+            assert packets(out) == packets(whole)
+            out.unlink()
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert packets(out) == packets(whole)
+    assert list(tmp_path.iterdir()) == [out]

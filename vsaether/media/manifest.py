@@ -1,0 +1,257 @@
+"""The job folder beside an output: the one truth about what of a film is done.
+
+    OUT.vsaether-job/
+        manifest.json     what the job is: its input, settings, engine and versions
+        000001.plan       where a segment begins, and when its frames are shown (of jobs on several machines)
+        000001.packets    the segment's video
+        000001.json       that it is complete: its frames and its SHA-256
+        end.json          that the whole film has been read, and what was found on the way
+
+Every file appears complete and on the disk, or not at all. Nothing else is kept anywhere.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from presets import files
+from vsaether.errors import MediaError
+
+from . import packets
+
+SUFFIX = ".vsaether-job"
+_FORMAT = 1
+_LONGEST_NAME = 200  # bytes; file systems allow 255
+_SAMPLES, _SAMPLED = 64, 1 << 16
+_VERSIONS = ("aethernet", "av", "numpy", "vapoursynth")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A segment which is complete."""
+
+    number: int
+    """From 1."""
+    first: int
+    """The number of its first frame in the film, from 0."""
+    frames: int
+    checksum: int
+    """CRC-32 of its frames as they were decoded."""
+    delay: int
+    """Frames by which decoding must be ahead of presentation."""
+    extradata: str
+    """SHA-256 of the encoder's header."""
+    size: int
+    sha256: str
+    """Of the file of its packets."""
+
+
+@dataclass(frozen=True)
+class End:
+    """What is known when all of a film has been read."""
+
+    segments: int
+    frames: int
+    missing: int = 0
+    """Frames which the input announces, but does not hold."""
+    end: Fraction | None = None
+    """Where the last frame ends in seconds of the input, if more were not wanted."""
+    notices: tuple[str, ...] = ()
+
+
+class JobFolder:
+    """A job folder, and the files in it. Raises MediaError where one cannot be read or written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / "lock")
+
+    @classmethod
+    def of(cls, output: Path) -> Self:
+        """That of an output, which need not be there."""
+        name = output.name
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            name = f"{os.fsdecode(os.fsencode(name)[:100])}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+        return cls(output.absolute().with_name(name + SUFFIX))
+
+    def open(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin the job, or go on with it; hold it until ``close``. The result is the manifest it was begun with.
+
+        What stands under "about" in it may differ. Raises MediaError where another process holds the folder, or where
+        it is of another job.
+        """
+        now = json.loads(json.dumps({"format": _FORMAT, **manifest}))
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise MediaError(f"another vsaether is at work on {self.path}; wait for it, or stop it") from error
+        except OSError as error:
+            raise MediaError(f"cannot write {self.path}: {error.strerror}") from error
+        remedy = f"give it back, or another output, or remove what is done with: vsaether jobs clean {self.path}"
+        try:
+            before = self._json("manifest.json")
+            if before is None:
+                if any(self.records()):
+                    raise MediaError(f"{self.path / 'manifest.json'} is damaged; {remedy}")
+                before = now
+                self._write("manifest.json", before)
+            changed = list(differences({**before, "about": None}, {**now, "about": None}))
+            if changed:
+                raise MediaError(f"{self.path} is of another job: {'; '.join(changed)}; {remedy}")
+        except BaseException:
+            self.close()
+            raise
+        return before
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work on it."""
+        if not self.path.is_dir():
+            return False
+        try:
+            with FileLock(self.path / "lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What it was begun with. Raises MediaError if that is not there."""
+        found = self._json("manifest.json")
+        if found is None:
+            raise MediaError(f"{self.path} is no job folder of vsaether: it has no readable manifest.json")
+        return found
+
+    @property
+    def end(self) -> End | None:
+        """What is known of the whole film, once it has been read."""
+        found = self._json("end.json")
+        if found is None:
+            return None
+        end = found["end"] and Fraction(found["end"])
+        return End(**{**found, "end": end, "notices": tuple(found["notices"])})
+
+    @end.setter
+    def end(self, value: End) -> None:
+        self._write("end.json", {**dataclasses.asdict(value), "end": value.end and str(value.end)})
+
+    def packets(self, number: int) -> Path:
+        """The file of a segment's packets."""
+        return self.path / f"{number:06d}.packets"
+
+    def record(self, number: int) -> Record | None:
+        """A segment's record, if it has one."""
+        found = self._json(f"{number:06d}.json")
+        try:
+            return None if found is None else Record(**found)
+        except TypeError:
+            return None
+
+    def records(self) -> Iterator[Record]:
+        """All records, in order; whether the packets are those which were written is not looked at."""
+        for path in sorted(self.path.glob("[0-9]*.json")):
+            if (found := self.record(int(path.stem))) is not None:
+                yield found
+
+    def valid(self, number: int) -> Record | None:
+        """A segment's record, if its packets are still those which were written."""
+        found, path = self.record(number), self.packets(number)
+        try:
+            if found and path.stat().st_size == found.size and packets.sha256(path) == found.sha256:
+                return found
+        except OSError:
+            pass
+        return None
+
+    def add(self, record: Record) -> None:
+        """Say that a segment is complete: its packets are."""
+        self._write(f"{record.number:06d}.json", dataclasses.asdict(record))
+
+    def forget(self, number: int) -> None:
+        """A segment is to be made again."""
+        (self.path / f"{number:06d}.json").unlink(missing_ok=True)
+        self.packets(number).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The folder goes."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return None
+        except OSError as error:
+            raise MediaError(f"cannot read {self.path / name}: {error.strerror}") from error
+        return found if isinstance(found, dict) else None
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        try:
+            files.write(self.path / name, json.dumps(content, indent=1).encode())
+        except OSError as error:
+            raise MediaError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def jobs(folder: Path) -> list[JobFolder]:
+    """The job folders in a folder, by name."""
+    return [JobFolder(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_dir()]
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells an input from another without reading all of it: its size, and the SHA-256 of 64 parts of it."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        for number in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLED) * number // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLED))
+    return {"size": size, "sha256_of_samples": digest.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides over the result."""
+    found = {}
+    for each in metadata.distributions():
+        name = each.metadata["Name"].lower()
+        if name in _VERSIONS or name.startswith("vapoursynth-"):
+            found[name] = each.version
+    return dict(sorted(found.items()))
+
+
+def plain(value: object) -> Any:
+    """Settings as JSON has them: a dataclass by the names of its fields, a path or a fraction as its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """What is not the same in two manifests, as ``name was ..., is ...``."""
+    for key in [*before, *(key for key in after if key not in before)]:
+        was, now = before.get(key), after.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from differences(was, now, f"{name}{key}.")
+        elif was != now:
+            yield f"{name}{key} was {json.dumps(was)}, is {json.dumps(now)}"
