@@ -140,7 +140,7 @@ def check_origin(source: Path, network: Source, qat: Path) -> str | None:
     for name in () if known else presets.names():
         files = presets.load(name)["files"]
         if files.get("qat", {}).get("sha256") == own:
-            paths = [presets.DIR / name / files[kind]["file"] for kind in ("notfused", "fused") if kind in files]
+            paths = [presets.path(name, kind) for kind in ("notfused", "fused") if kind in files]
             known = [weights_sha256(read_checkpoint(path)) for path in paths]
     if known and weights_sha256(network.state) not in known:
         raise ExportError(
