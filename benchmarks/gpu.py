@@ -26,6 +26,7 @@ from typing import Any
 import presets
 from benchmarks import gpu_pack
 from benchmarks.gpu_record import Record, read
+from presets.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"cuda": ["1920x1080", "1280x720"], "cpu": ["8x8", "8x16"]}
@@ -227,4 +228,4 @@ def page(entries: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.gpu", main))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import presets
 from export.quality import Network, measure
 from export.verify import write
+from presets.command import run_command
 
 
 def network(model: str) -> tuple[Network, int]:
@@ -87,4 +88,4 @@ def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.quality", main))

@@ -7,7 +7,6 @@ chaiNNer's server.py, and one file that imports them into the folder of chaiNNer
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from presets.errors import AetherNetError
 from presets.files import write
+from presets.version import version
 
 PARTS = ("arch", "export", "presets", "chainner_nodes")
 FOLDER = "aethernet"
@@ -138,14 +138,6 @@ def status(path: Path) -> Status:
     if changed := _changed(source):
         problems.append(f"changed, missing or added: {_some(changed)}")
     return Status(source, _manifest(target)["version"], tuple(problems))
-
-
-def version() -> str:
-    """The version of these packages."""
-    try:
-        return importlib.metadata.version("aethernet")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _copy_parts(target: Path) -> None:

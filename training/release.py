@@ -26,7 +26,7 @@ from export.build import build, table
 from export.errors import ExportError
 from export.quality import measure
 from presets import PRECISIONS
-from training.errors import TrainingError
+from presets.command import run_command
 from training.resume import find_state, read_facts
 
 WORSE = 0.02  # dB by which a release may be below the present one
@@ -43,13 +43,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, action="append", default=[], help="folder of HR images to measure on")
     parser.add_argument("--allow-worse", action="store_true", help="release also what is worse than the present one")
     args = parser.parse_args()
-    try:
-        report = release(args)
-    except (ExportError, TrainingError, arch.CheckpointError) as error:
-        print(f"training.release: {error}", file=sys.stderr)
-        return 1
-    print(table(report))
-    return 0
+    return run_command("training.release", lambda: print(table(release(args))))
 
 
 def release(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import vapoursynth as vs
 from av.error import FFmpegError
 
+from presets.command import add_version
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
 from vsaether.media import progress
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         description="Upscale video and images with AetherNet.",
         epilog="exit codes: 0 done, 1 not done (one line says why), 2 wrong command line, 130 interrupted",
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_upscale(commands.add_parser("upscale", help="upscale a video, an image or a folder of images"))
     engines = commands.add_parser("engines", help="list engines and backends")
