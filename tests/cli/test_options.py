@@ -21,11 +21,22 @@ TAGS = (1, 1, 1, 1)
 
 def test_all_options_reach_the_filter(run: Run, tmp_path: Path, make_engine: Any) -> None:
     """An engine that sees its neighbours, in tiles that overlap too little, shows whether the overlap arrived."""
-    source = make_video(tmp_path / "in.mkv", codec="ffv1", tags=TAGS, pts=[0, 40])
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", tags=TAGS, pts=[0, 40, 80])
     engine = str(make_engine(kernels=(3, 5)))
-    for overlap, pair in (("1", 1), ("2x0", (2, 0))):
+    for overlap, pair, more in (("1", 1, []), ("2x0", (2, 0), ["--segment", "1"])):
         options = ["--backend", "ort:num_streams=1", "--device-id", "0", "--tile", "24x20", "--overlap", overlap]
-        options += ["--matrix", "2020ncl", "--range", "full", "--dither", "none", "--codec", "ffv1", "--overwrite"]
+        options += [
+            "--matrix",
+            "2020ncl",
+            "--range",
+            "full",
+            "--dither",
+            "none",
+            "--codec",
+            "ffv1",
+            "--overwrite",
+            *more,
+        ]
         assert run(source, tmp_path / "out.mkv", *options, engine=engine).code == 0
         after = read(tmp_path / "out.mkv")
         clip = vs.core.bs.VideoSource(str(source), cachemode=0)
