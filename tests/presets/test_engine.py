@@ -1,5 +1,6 @@
 """What an engine file is, and that everything else is refused with its reason."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def test_metadata_is_needed_and_numbers_are_in_range(key: str) -> None:
             Metadata.from_props(FACTS.props() | {key: value})
     with pytest.raises(EngineFileError, match=f"{key}.*export"):
         Metadata.from_props({name: text for name, text in FACTS.props().items() if name != key})
+
+
+def test_the_page_on_the_format_lists_the_metadata() -> None:
+    page = Path(engine.__file__).parents[1] / "docs" / "develop" / "engine-format.md"
+    listed = re.findall(rf"^\| `({engine.PREFIX}\w+)`", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == list(FACTS.props())
 
 
 def external(tensor: TensorProto) -> TensorProto:
