@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-from presets import files
 
 
 class Record:
@@ -34,7 +33,8 @@ class Record:
     def write(self, entry: dict[str, Any]) -> None:
         """One line, on the disk when this returns."""
         self.file.write(json.dumps(entry) + "\n")
-        files.flush(self.file)
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
     def step(self, name: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call run(*args, **options), record the dictionary that it returns, and return it.

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from export import quantize as q
-from export.onnx_graph import to_onnx
+from export import quantizer as q
+from export.graph import to_onnx
 
 
 def compact() -> nn.Module:

@@ -35,7 +35,6 @@ import vsaether
 from benchmarks import peers
 from benchmarks.native import Kernels
 from export.verify import write
-from presets.command import run_command
 from vsaether import engines, native_model
 
 core: Any = vs.core  # plugins are attributes that no stub knows
@@ -289,4 +288,4 @@ def plot(result: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("benchmarks.speed", main))
+    sys.exit(main())

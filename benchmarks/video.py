@@ -28,7 +28,6 @@ from PIL import Image
 import vsaether
 from benchmarks.pictures import captioned
 from export.verify import write
-from presets.command import run_command
 
 core: Any = vs.core  # plugins are attributes that no stub knows
 Plane = NDArray[np.uint8]
@@ -183,4 +182,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command("benchmarks.video", main))
+    sys.exit(main())

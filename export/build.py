@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import add_version, run_command, summary
+from .cli import run_command, summary
 from .report import NAME, merged, read, table, versions
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def check_origin(source: Path, network: Source, qat: Path) -> str | None:
     for name in () if known else presets.names():
         files = presets.load(name)["files"]
         if files.get("qat", {}).get("sha256") == own:
-            paths = [presets.path(name, kind) for kind in ("notfused", "fused") if kind in files]
+            paths = [presets.DIR / name / files[kind]["file"] for kind in ("notfused", "fused") if kind in files]
             known = [weights_sha256(read_checkpoint(path)) for path in paths]
     if known and weights_sha256(network.state) not in known:
         raise ExportError(
@@ -217,7 +217,7 @@ def reference(config: Any, expected: Sequence[Any]) -> dict[str, Any]:
 def float_parts(engine: Any, learnt: bool) -> dict[str, Any]:
     """What an int8 engine computes in float, and why."""
     from . import pipeline
-    from .quantize import float_layers
+    from .quantizer import float_layers
 
     why = float_layers(engine.model)
     untrained = "has no range in the checkpoint" if learnt else "left out"
@@ -314,14 +314,13 @@ def build_all(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export.build", description=summary(__doc__))
-    add_version(parser)
     for precision in PRECISIONS:
         parser.add_argument(f"--{precision}", action="store_true", help=f"build the {precision} file")
     parser.add_argument("--model", metavar="NAME|CHECKPOINT", help="preset or checkpoint file; default: all presets")
     parser.add_argument("--qat", type=Path, metavar="CHECKPOINT", help="trained ranges and weights for int8")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to choose int8 ranges on")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
-    parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
+    parser.add_argument("--opset", type=int, default=20, help="18 to 21 (default 20)")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of another network")
     args = parser.parse_args(argv)
     return run_command("export.build", lambda: build_all(args))

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("source", metavar="CHECKPOINT", type=Path)
     parser.add_argument("target", metavar="OUT", type=Path)
     parser.add_argument("--fp16", action="store_true", help="float16 weights and arithmetic")
-    parser.add_argument("--opset", type=int, default=20, help="17 to 21 (default 20)")
+    parser.add_argument("--opset", type=int, default=20, help="18 to 21 (default 20)")
     parser.add_argument("--static", type=size, metavar="HxW", help="fixed size, batch 1")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args(argv)

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 import arch
 from arch.detect import is_observed
-from presets.engine import WHOLE_IMAGE, Metadata
 
 from .equalise import equalise
 from .errors import ExportError
+from .graph import DEFAULT_OPSET, OPSETS, set_metadata, to_onnx
 from .memory import bytes_per_pixel
-from .onnx_graph import DEFAULT_OPSET, OPSETS, to_onnx
-from .quantize import Method, QuantConv2d, calibrate, quantize
+from .quantizer import Method, QuantConv2d, calibrate, quantize
 from .ranges import load_quantized
 from .verify import Agreement, Precision, serialise, verify
 
 LICENCE = "MIT"
+WHOLE_IMAGE = 1 << 16  # receptive radius of a network that pools the whole image: no tile is large enough
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,8 @@ def make(
         raise ExportError(f"opset is {opset}; allowed are {OPSETS.start} to {OPSETS.stop - 1}.")
     if static:
         images = [fit(i, *static) for i in images]
-    options: dict[str, Any] = {"opset": opset, "half": precision == "fp16", "static": static}
-    draft = to_onnx(model, **options)
-    facts = metadata(model, precision, bytes_per_pixel(draft), name)
-    proto = to_onnx(model, **options, metadata=facts)
+    proto = to_onnx(model, opset=opset, half=precision == "fp16", static=static)
+    set_metadata(proto, metadata(model, precision, bytes_per_pixel(proto), name))
     agreement = verify(proto, model, precision, images, static=static is not None)
     return Engine(proto, serialise(proto), model, agreement)
 
@@ -124,15 +122,15 @@ def metadata(model: nn.Module, precision: Precision, memory: int, name: str | No
     """The metadata_props that our engines carry."""
     config: Any = model.config
     radius = config.receptive_radius
-    return Metadata(
-        name=name or short_name(config),
-        variant=config.variant,
-        scale=config.scale,
-        precision=precision,
-        receptive_radius=WHOLE_IMAGE if radius is None else radius,
-        bytes_per_pixel=memory,
-        licence=LICENCE,
-    ).props()
+    return {
+        "aether_name": name or short_name(config),
+        "aether_variant": config.variant,
+        "aether_scale": str(config.scale),
+        "aether_precision": precision,
+        "aether_receptive_radius": str(WHOLE_IMAGE if radius is None else radius),
+        "aether_bytes_per_pixel": str(memory),
+        "aether_licence": LICENCE,
+    }
 
 
 def stem(config: Any) -> str:

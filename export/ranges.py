@@ -15,7 +15,7 @@ from arch.layers import ChannelNorm
 from arch.network import BLOCK_NORM_EPS, AetherBlock
 
 from .errors import ExportError
-from .quantize import BEHIND_CONCAT, QuantConv2d, quant_convs, quantize
+from .quantizer import BEHIND_CONCAT, QuantConv2d, quant_convs, quantize
 
 # <module>.input_quantizer._amax (modelopt) or <module>._input_quantizer._amax (pytorch-quantization)
 AMAX = re.compile(r"^(?P<module>.+)\._?(?P<kind>input|weight)_quantizer\._amax$")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import arch
 from arch.config import VARIANTS
-from export import quantize
+from export import quantizer
 
 NAMES = ("aether_tiny", *VARIANTS)
 Factory = Callable[..., nn.Module]
@@ -79,8 +79,8 @@ def _form(model: nn.Module, anneal: int | None, deploy: bool, qat: bool) -> nn.M
         model.anneal(0.0)
     model = arch.fuse(model)
     if qat:
-        model = quantize.quantize(model)
-        quantize.learn_ranges(model)
+        model = quantizer.quantize(model)
+        quantizer.learn_ranges(model)
         _QatGuard(model)
     return model
 

@@ -12,7 +12,6 @@ import math
 import sys
 from pathlib import Path
 
-from presets.command import run_command
 from presets.files import write
 from training.errors import PlotError
 
@@ -76,12 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder of training.train")
     parser.add_argument("--out", type=Path, required=True, help=".png, .svg or .pdf; replaced where it exists")
     args = parser.parse_args(argv)
-
-    def command() -> None:
+    try:
         plot(args.runs, args.out)
-        print(args.out)
-
-    return run_command("training.plot", command)
+    except (PlotError, OSError) as error:
+        print(f"training.plot: {error}", file=sys.stderr)
+        return 1
+    print(args.out)
+    return 0
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ from torch import Tensor, nn
 
 import arch
 from arch.checkpoint import weights_sha256
-from export import quantize
+from export import quantizer
 from export.equalise import equalise
 from export.metrics import BT601, psnr_y
-from presets.command import run_command
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
 from training.data import Batches, Pair, read_answers, read_images, validation_set
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
 from training.resume import find_state, load_state, read_facts, save_state
 
@@ -77,7 +76,12 @@ def main() -> int:
                 parser.error(reason)
             accelerate.say(reason)
             args.compile = False
-    return run_command("training.train", lambda: train(args))
+    try:
+        train(args)
+    except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def build_network(
@@ -125,9 +129,9 @@ def find_teacher(network: arch.AetherNet | arch.AetherTiny, start: Path | None, 
 
 def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn.Module:
     """The fused network equalised and fake-quantised, with ranges that are learnt with the weights."""
-    model = quantize.quantize(equalise(teacher, batches))
-    quantize.calibrate(model, batches)
-    quantize.learn_ranges(model)
+    model = quantizer.quantize(equalise(teacher, batches))
+    quantizer.calibrate(model, batches)
+    quantizer.learn_ranges(model)
     return model
 
 
@@ -266,7 +270,7 @@ def train(args: argparse.Namespace) -> None:
             mode = now
             model.train()
             if now[2]:
-                quantize.freeze_ranges(model)
+                quantizer.freeze_ranges(model)
             if now[3]:
                 freeze_norm(model, ema)
         warm = min(1.0, (step + 1) / stage.warmup)
@@ -294,7 +298,7 @@ def train(args: argparse.Namespace) -> None:
 def released(ema: dict[str, Tensor]) -> dict[str, Tensor]:
     """The averaged weights as they are validated and written: inside their ranges, if they are fake-quantised."""
     copies = {key: value.clone() for key, value in ema.items()}
-    quantize.cover_weights(copies)
+    quantizer.cover_weights(copies)
     return copies
 
 

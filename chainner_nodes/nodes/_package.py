@@ -27,7 +27,12 @@ package = add_package(
             version="2026.4.1",
             size_estimate=60 * MB,
             auto_update=False,
-        )
+        ),
+        # Export to ONNX: the newest pair that takes chaiNNer's onnx.
+        Dependency(
+            display_name="onnxscript", pypi_name="onnxscript", version="0.5.7", size_estimate=MB, auto_update=False
+        ),
+        Dependency(display_name="onnx-ir", pypi_name="onnx-ir", version="0.1.13", size_estimate=MB, auto_update=False),
     ],
     icon="MdAutoAwesome",
     color="#3B82F6",

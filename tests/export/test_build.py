@@ -23,7 +23,7 @@ import presets
 from arch.checkpoint import weights_sha256
 from export import build, fuse, onnx, pictures, pipeline, runtimes, verify
 from export.errors import ExportError
-from export.quantize import calibrate, quant_convs, quantize
+from export.quantizer import calibrate, quant_convs, quantize
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_fuse_command(
 
 def test_onnx_command(checkpoint: Path, tmp_path: Path, images: list[Tensor]) -> None:
     target = tmp_path / "net.onnx"
-    args = [str(checkpoint), str(target), "--fp16", "--opset", "17", "--static", "48x48"]
+    args = [str(checkpoint), str(target), "--fp16", "--opset", "18", "--static", "48x48"]
     assert onnx.main(args) == 0
     out = runtimes.load(target.read_bytes(), "ort")(images[0].numpy())
     assert out.shape == (1, 3, 96, 96)
@@ -148,7 +148,7 @@ def test_onnx_command(checkpoint: Path, tmp_path: Path, images: list[Tensor]) ->
         (["--model", "missing.safetensors"], "no such file"),
         (["--model", "nosuchpreset"], "no preset"),
         (["--model", "FOREIGN"], "not an AetherNet checkpoint"),
-        (["--model", "CHECKPOINT", "--opset", "16"], "17 to 21"),
+        (["--model", "CHECKPOINT", "--opset", "16"], "18 to 21"),
         (["--model", "CHECKPOINT", "--calibration", "EMPTY"], "no image in this folder"),
         (["--model", "CHECKPOINT", "--calibration", "missing"], "no such folder"),
         (["--model", "CHECKPOINT", "--qat", "CHECKPOINT"], "holds no ranges"),

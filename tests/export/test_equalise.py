@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import arch
 from arch.fused import FusedAetherBlock, FusedGatedFFN
 from export.equalise import equalise
-from export.quantize import calibrate, quantize
+from export.quantizer import calibrate, quantize
 
 
 def spread(model: nn.Module, name: str, image: Tensor) -> float:

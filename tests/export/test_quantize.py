@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
-from export.quantize import (
+from export.quantizer import (
     QuantConv2d,
     Quantizer,
     calibrate,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import arch
 from export.errors import ExportError
-from export.onnx_graph import to_onnx
-from export.quantize import calibrate, quant_convs, quantize
+from export.graph import to_onnx
+from export.quantizer import calibrate, quant_convs, quantize
 from export.ranges import load_quantized
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import arch
-from export import quantize
+from export import quantizer
 from training import train
 
 from .conftest import Run, toy
@@ -40,14 +40,14 @@ def test_equalising_before_quantisation_leaves_the_function() -> None:
     assert any(not torch.allclose(theirs[k], ours[k], rtol=0.05) for k in theirs if k.endswith("fc2.weight"))
     with torch.no_grad():
         wanted, rounded = teacher(batches[0]), student.eval()(batches[0])
-        for _, conv in quantize.quant_convs(student):
+        for _, conv in quantizer.quant_convs(student):
             conv.input_quantizer.mode = conv.weight_quantizer.mode = "off"
         plain = student(batches[0])
     error = float((plain - wanted).abs().max())
     assert error < 1e-4
     assert float((rounded - wanted).abs().max()) > 10 * error
     learnt = [p for n, p in student.named_parameters() if n.endswith("input_quantizer._amax")]
-    assert len(learnt) == len(dict(quantize.quant_convs(student)))
+    assert len(learnt) == len(dict(quantizer.quant_convs(student)))
 
 
 def test_fine_tuning_starts_from_the_checkpoint(run: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 import arch
 from export import metrics
 from export.metrics import imresize
-from export.quantize import quantize
+from export.quantizer import quantize
 from training import resume, train
 from training.data import Batch, Batches, read_images, reduced, validation_set
 from training.errors import DataError

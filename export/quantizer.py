@@ -72,25 +72,14 @@ class Quantizer(nn.Module):
         if self.mode == "observe":
             self._keep(x.detach())
             return x
-        if self.training and torch.is_grad_enabled() and (x.requires_grad or self._amax.requires_grad):
-            return self._learnt(x)
-        if self._amax.ndim:
-            step = self.scale.flatten()
-            zeros = torch.zeros_like(step, dtype=torch.int32)
-            return torch.fake_quantize_per_channel_affine(x, step, zeros, 0, self.lowest, CODES)
-        zero = torch.zeros((), dtype=torch.int32, device=x.device)
-        return torch.fake_quantize_per_tensor_affine(x, self.scale.detach(), zero, self.lowest, CODES)
-
-    def _learnt(self, x: Tensor) -> Tensor:
-        """The same in plain operations, which torch.compile makes one kernel of, with gradients as in LSQ.
-
-        They pass straight through the rounding; that of the step is scaled down by the number of values that share it.
-        """
-        scale, factor = self.scale, (x.numel() * CODES) ** -0.5
-        step = scale.detach() + (scale - scale.detach()) * factor
+        step = self.scale
+        if step.requires_grad:  # LSQ: the gradient of a step is scaled down by the number of values that share it
+            step = step.detach() + (step - step.detach()) * (x.numel() * CODES) ** -0.5
         codes = x / step
-        codes = codes.round().detach() + (codes - codes.detach())
-        return codes.clamp(self.lowest, CODES) * step
+        rounded = codes.round()
+        if torch.is_grad_enabled():  # straight through the rounding
+            rounded = rounded.detach() + (codes - codes.detach())
+        return rounded.clamp(self.lowest, CODES) * step
 
     def _keep(self, x: Tensor) -> None:
         self.seen_max = max(self.seen_max, float(x.abs().max()))
