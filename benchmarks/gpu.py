@@ -23,8 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import presets
 from benchmarks import gpu_pack
 from benchmarks.gpu_record import Record, read
+from presets.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"cuda": ["1920x1080", "1280x720"], "cpu": ["8x8", "8x16"]}
@@ -75,7 +77,7 @@ def build_engines(out: Path) -> int:
         raise SystemExit(f"benchmarks.gpu: engines need the Python module of TensorRT for RTX; {TensorRTRTX.install}")
     out.mkdir(parents=True, exist_ok=True)
     for name in gpu_pack.ENGINES:
-        model = (ROOT / "presets" / name / f"aether_{name}_fp16.onnx").read_bytes()
+        model = presets.read(name, "fp16")
         for size in ("320x180", *FILTER_SIZES["cuda"]):
             width, height = map(int, size.split("x"))
             plan = builder.build(trt, model, builder.static(width, height))
@@ -163,7 +165,7 @@ def quality() -> dict[str, float]:
     """Y-PSNR on Urban100, 2x: ours from the presets' fp16 measurement, the peers' as published."""
     found = dict(URBAN100)
     for name in gpu_pack.ENGINES:
-        measured = json.loads((ROOT / "presets" / name / "preset.json").read_text())["measured"]
+        measured = presets.load(name)["measured"]
         found[name] = measured["fp16"]["Urban100"]["psnr"]
     return found
 
@@ -226,4 +228,4 @@ def page(entries: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.gpu", main))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from presets import files
 
 
 class Record:
@@ -33,8 +34,7 @@ class Record:
     def write(self, entry: dict[str, Any]) -> None:
         """One line, on the disk when this returns."""
         self.file.write(json.dumps(entry) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        files.flush(self.file)
 
     def step(self, name: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call run(*args, **options), record the dictionary that it returns, and return it.

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import arch
+import presets
 from arch.fused import FusedAetherBlock
 from arch.tiny import AetherTiny
 from benchmarks import peers
 from benchmarks.gpu_record import Record, read
 
-PRESETS = Path(__file__).parents[1] / "presets"
 OURS = ("small_2x", "tiny_2x")
 PEERS = ("compact_16x64", "span_48", "plksr_tiny")
 
@@ -126,7 +126,7 @@ def ceilings(machine: Machine) -> dict[str, Any]:
 def load(name: str, machine: Machine) -> nn.Module:
     """A network in fp16, channels last, on the device; peers with random weights, their branches merged."""
     if name in OURS:
-        net: nn.Module = arch.load(PRESETS / name / f"aether_{name}_fused.safetensors")
+        net: nn.Module = arch.load(presets.path(name, "fused"))
     else:
         torch.manual_seed(0)
         net = peers.PEERS[name]().eval()

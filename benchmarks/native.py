@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 import vapoursynth
 
+from presets.command import run_command
 from vsaether import engines, native_model
 
 ENGINES = ("small_2x_int8", "tiny_2x_int8")
@@ -249,4 +250,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.native", main))

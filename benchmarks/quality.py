@@ -11,7 +11,6 @@ engines in their preset.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 import presets
 from export.quality import Network, measure
 from export.verify import write
+from presets.command import run_command
 
 
 def network(model: str) -> tuple[Network, int]:
@@ -72,10 +72,9 @@ def keep(rows: dict[str, dict[str, dict[str, float]]]) -> None:
     for model, figures in rows.items():
         name, _, precision = model.rpartition("_")
         if name in presets.names():
-            path = presets.DIR / name / "preset.json"
             preset = presets.load(name)
             preset["measured"].setdefault(precision, {}).update(figures)
-            write(json.dumps(preset, indent=1).encode() + b"\n", path)
+            presets.save(name, preset)
 
 
 def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -89,4 +88,4 @@ def markdown(rows: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.quality", main))

@@ -28,6 +28,7 @@ import arch
 from arch.base import Upscaler
 from benchmarks import peers, speed
 from export.verify import write
+from presets.command import run_command
 from training.errors import PlotError
 from training.plot import read_curves
 
@@ -64,11 +65,7 @@ def main() -> int:
         return train(chosen, runs, args)
     path = args.docs / "search.json"
     result = json.loads(path.read_text()) if args.group and path.exists() else {}
-    try:
-        result |= {group: measure(group, entries, runs, args) for group, entries in chosen.items()}
-    except PlotError as error:
-        print(f"benchmarks.search: {error}", file=sys.stderr)
-        return 1
+    result |= {group: measure(group, entries, runs, args) for group, entries in chosen.items()}
     write(json.dumps(result, indent=1).encode() + b"\n", path)
     write(table(result).encode(), args.docs / "search.md")
     plot(result, args.docs / "search.png")
@@ -224,4 +221,4 @@ def plot(result: Config, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.search", main))

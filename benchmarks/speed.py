@@ -35,6 +35,7 @@ import vsaether
 from benchmarks import peers
 from benchmarks.native import Kernels
 from export.verify import write
+from presets.command import run_command
 from vsaether import engines, native_model
 
 core: Any = vs.core  # plugins are attributes that no stub knows
@@ -288,4 +289,4 @@ def plot(result: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.speed", main))

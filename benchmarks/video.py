@@ -28,6 +28,7 @@ from PIL import Image
 import vsaether
 from benchmarks.pictures import captioned
 from export.verify import write
+from presets.command import run_command
 
 core: Any = vs.core  # plugins are attributes that no stub knows
 Plane = NDArray[np.uint8]
@@ -182,4 +183,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.video", main))

@@ -7,8 +7,9 @@ nothing copied; it needs the Python that runs chaiNNer, and hands ARGUMENTS to c
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from presets.command import add_version, run_command
 
 from . import install as installer
 from . import launch
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     assert __doc__
     summary, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m chainner_nodes", description=summary, epilog=details)
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("install", "put the nodes into a chaiNNer; run again after updates of either"),
@@ -31,13 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         if name == "run":
             command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="for server.py")
     args = parser.parse_args(argv)
-    try:
-        return _run(args)
-    except installer.InstallError as error:
-        print(f"chainner_nodes: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_command("chainner_nodes", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

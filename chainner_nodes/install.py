@@ -1,13 +1,13 @@
 """Putting the nodes into a chaiNNer, taking them out again, and saying what is there.
 
-Everything that the nodes need is copied, so that chaiNNer's own Python finds it: our packages into `aethernet/` beside
-chaiNNer's server.py, and one file that imports them into the folder of chaiNNer's PyTorch nodes.
+What the nodes need is copied, so that chaiNNer's own Python finds it: our packages and the presets' files that nodes
+load into `aethernet/` beside chaiNNer's server.py, and one file that imports them into the folder of chaiNNer's PyTorch
+nodes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import shutil
@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import presets
 from presets.errors import AetherNetError
 from presets.files import write
+from presets.version import version
 
 PARTS = ("arch", "export", "presets", "chainner_nodes")
+KINDS = ("notfused", *presets.PRECISIONS)  # of the presets' files, what nodes load
 FOLDER = "aethernet"
 MANIFEST = "installed.json"
 LOADER = Path("packages", "chaiNNer_pytorch", "aethernet", "load_aethernet.py")
@@ -140,23 +143,16 @@ def status(path: Path) -> Status:
     return Status(source, _manifest(target)["version"], tuple(problems))
 
 
-def version() -> str:
-    """The version of these packages."""
-    try:
-        return importlib.metadata.version("aethernet")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def _copy_parts(target: Path) -> None:
     """Copy our packages, and write the manifest with the SHA-256 of each file."""
     digests = {}
+    left_out = {presets.path(n, k) for n in presets.names() for k in presets.load(n)["files"] if k not in KINDS}
     for part in PARTS:
         spec = importlib.util.find_spec(part)
         if spec is None or not spec.submodule_search_locations:
             raise InstallError(f"The package {part} is missing here; install AetherNet, or run this in its checkout.")
         root = Path(spec.submodule_search_locations[0])
-        for file in _files(root):
+        for file in (f for f in _files(root) if f not in left_out):
             name = Path(part) / file.relative_to(root)
             data = file.read_bytes()
             (target / name).parent.mkdir(parents=True, exist_ok=True)

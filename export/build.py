@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import run_command, summary
+from .cli import add_version, run_command, summary
 from .report import NAME, merged, read, table, versions
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def check_origin(source: Path, network: Source, qat: Path) -> str | None:
     for name in () if known else presets.names():
         files = presets.load(name)["files"]
         if files.get("qat", {}).get("sha256") == own:
-            paths = [presets.DIR / name / files[kind]["file"] for kind in ("notfused", "fused") if kind in files]
+            paths = [presets.path(name, kind) for kind in ("notfused", "fused") if kind in files]
             known = [weights_sha256(read_checkpoint(path)) for path in paths]
     if known and weights_sha256(network.state) not in known:
         raise ExportError(
@@ -314,6 +314,7 @@ def build_all(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export.build", description=summary(__doc__))
+    add_version(parser)
     for precision in PRECISIONS:
         parser.add_argument(f"--{precision}", action="store_true", help=f"build the {precision} file")
     parser.add_argument("--model", metavar="NAME|CHECKPOINT", help="preset or checkpoint file; default: all presets")

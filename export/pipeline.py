@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import arch
 from arch.detect import is_observed
+from presets.engine import WHOLE_IMAGE, Metadata
 
 from .equalise import equalise
 from .errors import ExportError
@@ -24,7 +25,6 @@ from .ranges import load_quantized
 from .verify import Agreement, Precision, serialise, verify
 
 LICENCE = "MIT"
-WHOLE_IMAGE = 1 << 16  # receptive radius of a network that pools the whole image: no tile is large enough
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,15 @@ def metadata(model: nn.Module, precision: Precision, memory: int, name: str | No
     """The metadata_props that our engines carry."""
     config: Any = model.config
     radius = config.receptive_radius
-    return {
-        "aether_name": name or short_name(config),
-        "aether_variant": config.variant,
-        "aether_scale": str(config.scale),
-        "aether_precision": precision,
-        "aether_receptive_radius": str(WHOLE_IMAGE if radius is None else radius),
-        "aether_bytes_per_pixel": str(memory),
-        "aether_licence": LICENCE,
-    }
+    return Metadata(
+        name=name or short_name(config),
+        variant=config.variant,
+        scale=config.scale,
+        precision=precision,
+        receptive_radius=WHOLE_IMAGE if radius is None else radius,
+        bytes_per_pixel=memory,
+        licence=LICENCE,
+    ).props()
 
 
 def stem(config: Any) -> str:

@@ -16,7 +16,8 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from presets import contents, files
+from presets import engine, files
+from presets.errors import EngineFileError
 
 from . import runtimes
 from .errors import ExportError
@@ -124,12 +125,11 @@ def check_structure(proto: ModelProto, precision: Precision) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The ONNX checker refuses the model: {str(error).splitlines()[0]}") from error
     graph = proto.graph
-    if wrong := contents.fault(proto):
-        raise ExportError(f"The model {wrong}.")
-    names = [v.name for v in (*graph.input, *graph.output)]
-    types = {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
-    if names != ["input", "output"] or types != {onnx.TensorProto.FLOAT}:
-        raise ExportError(f"The model's ends are {names}; they must be float32 tensors named input and output.")
+    try:
+        engine.check_contents(proto)
+        engine.check_interface(graph)
+    except EngineFileError as error:
+        raise ExportError(f"The model {error}.") from None
     counts = Counter(n.op_type for n in graph.node)
     if (counts["QuantizeLinear"] > 0) != (precision == "int8"):
         raise ExportError(f"The {precision} model holds {counts['QuantizeLinear']} QuantizeLinear nodes.")

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from . import files
 from .errors import PresetError
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -58,12 +59,24 @@ def load(name: str) -> dict[str, Any]:
     return facts
 
 
+def save(name: str, facts: dict[str, Any]) -> None:
+    """Write the description of a preset. Raises PresetError where that is impossible."""
+    path = DIR / name / "preset.json"
+    try:
+        files.write(path, json.dumps(facts, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise PresetError(f"{path}: not written ({error.strerror})") from error
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What the description of a preset holds of a file: its name, SHA-256 and size in bytes."""
+    data = path.read_bytes()
+    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
 def path(name: str, kind: str) -> Path:
     """Where a file of a preset lies. Raises PresetError where there is none of that kind in the description."""
-    files = load(name)["files"]
-    if kind not in files:
-        raise PresetError(f"the preset {name} has no file of the kind {kind!r}; it has {', '.join(files)}")
-    return DIR / name / files[kind]["file"]
+    return DIR / name / _entry(name, kind)["file"]
 
 
 def read(name: str, kind: str) -> bytes:
@@ -71,13 +84,19 @@ def read(name: str, kind: str) -> bytes:
 
     Raises PresetError where there is no such file, it cannot be read, or its SHA-256 is not the released one.
     """
-    found = path(name, kind)
+    entry = _entry(name, kind)
+    found = DIR / name / entry["file"]
     try:
         data = found.read_bytes()
     except OSError as error:
-        raise PresetError(
-            f"{found}, a file of the preset {name}, cannot be read ({error.strerror}); reinstall"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != load(name)["files"][kind]["sha256"]:
+        raise PresetError(f"{found}, of the preset {name}, cannot be read ({error.strerror}); reinstall") from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise PresetError(f"{found} is damaged (its SHA-256 is not the released one); reinstall")
     return data
+
+
+def _entry(name: str, kind: str) -> dict[str, Any]:
+    entries = load(name)["files"]
+    if kind not in entries:
+        raise PresetError(f"the preset {name} has no file of the kind {kind!r}; it has {', '.join(entries)}")
+    return entries[kind]

@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
 NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -48,8 +49,7 @@ def create(path: Path, data: bytes, mode: int = 0o666) -> None:
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         try:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
         except BaseException:
             file.close()  # an open file cannot be removed everywhere
             path.unlink(missing_ok=True)
@@ -68,6 +68,12 @@ def rename_new(path: Path, target: Path) -> None:
         path.rename(target)
     else:
         path.unlink()
+
+
+def flush(file: IO[Any]) -> None:
+    """What was written to an open file is on the disk when this returns."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:

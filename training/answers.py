@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import arch
+from presets.command import run_command
 from presets.files import write as write_file
 from training.data import read_images, reduced
 from training.errors import DataError
@@ -44,23 +45,23 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = False  # half precision is up to four code values off
-    try:
-        first, *others = [load(name, args.scale).to(args.device) for name in (args.first, *args.mean)]
-        images, skipped = read_images(args.data, 4 * args.scale)
-        for line in skipped:
-            print(f"skipped {line}", file=sys.stderr)
-        began, shares = time.monotonic(), []
-        for name, image in images.items():
-            alone = not others or Path(name).name.startswith(tuple(args.only))
-            given, share = answer(image, first, [] if alone else others, args.scale, args.device)
-            write(args.out / f"{name}.npy", given)
-            shares.append(share)
-    except (DataError, arch.CheckpointError, OSError) as error:
-        print(f"training.answers: {error}", file=sys.stderr)
-        return 1
+    return run_command("training.answers", lambda: answer_all(args))
+
+
+def answer_all(args: argparse.Namespace) -> None:
+    """Write the answers to all images. Raises DataError or arch.CheckpointError for what cannot be used."""
+    first, *others = [load(name, args.scale).to(args.device) for name in (args.first, *args.mean)]
+    images, skipped = read_images(args.data, 4 * args.scale)
+    for line in skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    began, shares = time.monotonic(), []
+    for name, image in images.items():
+        alone = not others or Path(name).name.startswith(tuple(args.only))
+        given, share = answer(image, first, [] if alone else others, args.scale, args.device)
+        write(args.out / f"{name}.npy", given)
+        shares.append(share)
     share, seconds = float(np.mean(shares)), time.monotonic() - began
     print(f"{len(images)} answers, {share:.0%} of the tiles the others', {seconds:.0f} s", flush=True)
-    return 0
 
 
 def load(name: str, scale: int) -> nn.Module:

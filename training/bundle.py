@@ -22,10 +22,11 @@ from PIL import Image
 import arch
 from arch.checkpoint import pickled
 from export.pictures import decode
+from presets.command import run_command
 from presets.files import write
 from training.config import read_config
 from training.data import VALIDATION_CROP, encoded, validation_crops
-from training.errors import DataError, TrainingError
+from training.errors import TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arch", "export", "presets", "training")
@@ -75,20 +76,15 @@ def main() -> int:
     parser.add_argument("--piece-mib", type=float, default=25, help="of one piece (default: 25)")
     parser.add_argument("--quality", type=int, default=95, choices=range(50, 101), metavar="50..100")
     args = parser.parse_args()
-    try:
-        if args.out.exists() and any(args.out.iterdir()):
-            raise TrainingError(f"{args.out} is not empty; give a new folder.")
-        if not 0 < args.piece_mib <= args.max_mib:
-            raise TrainingError(f"--piece-mib {args.piece_mib} must be above 0 and at most --max-mib {args.max_mib}.")
-        print(bundle(args))
-    except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
-        print(f"training.bundle: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("training.bundle", lambda: print(bundle(args)))
 
 
 def bundle(args: argparse.Namespace) -> str:
     """Write the pieces and run.sh; returns a line that says what is in them."""
+    if args.out.exists() and any(args.out.iterdir()):
+        raise TrainingError(f"{args.out} is not empty; give a new folder.")
+    if not 0 < args.piece_mib <= args.max_mib:
+        raise TrainingError(f"--piece-mib {args.piece_mib} must be above 0 and at most --max-mib {args.max_mib}.")
     files = dict(code())
     files |= configuration(args.config, args.init)
     if args.val:

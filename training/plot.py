@@ -12,6 +12,7 @@ import math
 import sys
 from pathlib import Path
 
+from presets.command import run_command
 from presets.files import write
 from training.errors import PlotError
 
@@ -75,13 +76,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder of training.train")
     parser.add_argument("--out", type=Path, required=True, help=".png, .svg or .pdf; replaced where it exists")
     args = parser.parse_args(argv)
-    try:
+
+    def command() -> None:
         plot(args.runs, args.out)
-    except (PlotError, OSError) as error:
-        print(f"training.plot: {error}", file=sys.stderr)
-        return 1
-    print(args.out)
-    return 0
+        print(args.out)
+
+    return run_command("training.plot", command)
 
 
 if __name__ == "__main__":

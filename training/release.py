@@ -12,7 +12,6 @@ import argparse
 import csv
 import datetime
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -26,11 +25,10 @@ from export import runtimes
 from export.build import build, table
 from export.errors import ExportError
 from export.quality import measure
-from export.verify import Precision, write
-from training.errors import TrainingError
+from presets import PRECISIONS
+from presets.command import run_command
 from training.resume import find_state, read_facts
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 WORSE = 0.02  # dB by which a release may be below the present one
 
 
@@ -45,13 +43,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, action="append", default=[], help="folder of HR images to measure on")
     parser.add_argument("--allow-worse", action="store_true", help="release also what is worse than the present one")
     args = parser.parse_args()
-    try:
-        report = release(args)
-    except (ExportError, TrainingError, arch.CheckpointError) as error:
-        print(f"training.release: {error}", file=sys.stderr)
-        return 1
-    print(table(report))
-    return 0
+    return run_command("training.release", lambda: print(table(release(args))))
 
 
 def release(args: argparse.Namespace) -> dict[str, Any]:
@@ -70,8 +62,8 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
         report = build(notfused, staged, **options)
         stem = next(f for f in report["files"] if f.endswith("_fused.safetensors")).removesuffix("_fused.safetensors")
         arch.write_checkpoint(arch.read_checkpoint(qat), staged / f"{stem}_qat.safetensors")
-        files = {fact["kind"]: entry(staged / file) for file, fact in report["files"].items()}
-        files["qat"] = entry(staged / f"{stem}_qat.safetensors")
+        files = {fact["kind"]: presets.describe(staged / file) for file, fact in report["files"].items()}
+        files["qat"] = presets.describe(staged / f"{stem}_qat.safetensors")
         measured = still_true(args.name, files)
         for precision in PRECISIONS if args.images else ():
             run = runtimes.load((staged / files[precision]["file"]).read_bytes(), "ov")
@@ -102,7 +94,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
         },
         "measured": measured,  # more by benchmarks.quality --presets
     }
-    write(json.dumps(preset, indent=1).encode() + b"\n", out / "preset.json")
+    presets.save(args.name, preset)
     return report
 
 
@@ -138,12 +130,6 @@ def still_true(name: str, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     old = presets.load(name)
     same = {kind for kind, entry in files.items() if old["files"].get(kind, {}).get("sha256") == entry["sha256"]}
     return {precision: figures for precision, figures in old["measured"].items() if precision in same}
-
-
-def entry(path: Path) -> dict[str, Any]:
-    """Name, sha256 and size of a file."""
-    data = path.read_bytes()
-    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def finished(run: Path, stage: str) -> dict[str, Any]:

@@ -27,10 +27,11 @@ from arch.checkpoint import weights_sha256
 from export import quantizer
 from export.equalise import equalise
 from export.metrics import BT601, psnr_y
+from presets.command import run_command
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
 from training.data import Batches, Pair, read_answers, read_images, validation_set
-from training.errors import DataError, TrainingError
+from training.errors import TrainingError
 from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
 from training.resume import find_state, load_state, read_facts, save_state
 
@@ -76,12 +77,7 @@ def main() -> int:
                 parser.error(reason)
             accelerate.say(reason)
             args.compile = False
-    try:
-        train(args)
-    except (DataError, TrainingError, arch.CheckpointError, OSError) as error:
-        print(f"training: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("training.train", lambda: train(args))
 
 
 def build_network(

@@ -10,9 +10,13 @@
 chosen by ``backend``; vsaether.engines lists engines, vsaether.backends what can run here.
 """
 
+from presets.version import version
+
 from . import backends, engines
 from .errors import AetherError, ArgumentError, BackendError, CacheError, ClipError, EngineError
 from .filter import upscale
+
+__version__ = version()
 
 __all__ = [
     "AetherError",
@@ -21,6 +25,7 @@ __all__ = [
     "CacheError",
     "ClipError",
     "EngineError",
+    "__version__",
     "backends",
     "engines",
     "upscale",

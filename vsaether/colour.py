@@ -36,6 +36,13 @@ TRANSFERS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 PRIMARIES = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22)
 DITHERS = ("none", "ordered", "random", "error_diffusion")
 
+MATRIX_NAMES = {
+    "709": 1, "fcc": 4, "470bg": 5, "170m": 6, "240m": 7, "ycgco": 8, "2020ncl": 9, "2020cl": 10,
+    "chromancl": 12, "chromacl": 13, "ictcp": 14,
+}  # fmt: skip
+RANGE_NAMES = {"limited": LIMITED, "full": FULL}
+"""VapourSynth's names, as its resize takes them for matrix_s and range_s."""
+
 NEEDS = {
     BT2020_CL: {"_Transfer": BT2020_TRANSFER, "_Primaries": BT2020_PRIMARIES},
     ICTCP: {"_Transfer": PQ, "_Primaries": BT2020_PRIMARIES},
@@ -63,13 +70,13 @@ def describe(
     height: int,
     props: Mapping[str, Any],
     *,
-    matrix: int | None = None,
-    range: int | None = None,
+    matrix: int | str | None = None,
+    range: int | str | None = None,
 ) -> Colour:
     """Complete the tags of frame 0 (props) of a clip of that format and size.
 
-    matrix and range (H.273 numbers; 0 limited, 1 full) are the caller's, in place of the tags. Raises ArgumentError or
-    ClipError if the colours cannot be converted to RGB and back.
+    matrix and range (H.273 numbers; 0 limited, 1 full; or VapourSynth's names) are the caller's, in place of the tags.
+    Raises ArgumentError or ClipError if the colours cannot be converted to RGB and back.
     """
     family = format.color_family
     tags = {key: int(props[key]) for key in ("_Matrix", "_Transfer", "_Primaries", "_ChromaLocation") if key in props}
@@ -82,19 +89,20 @@ def describe(
 
     levels = _tagged_range(props, guess_range(family))
     if range is not None:
-        if range not in (LIMITED, FULL):
-            raise ArgumentError(f"range is {range!r}; it must be 0 (limited) or 1 (full)")
-        levels = assume["_Range"] = range
+        number = RANGE_NAMES.get(range) if isinstance(range, str) else range
+        if number not in (LIMITED, FULL):
+            raise ArgumentError(f"range is {range!r}; it must be 0 (limited) or 1 (full), or its name")
+        levels = assume["_Range"] = number
 
     if family == vs.RGB:
-        if matrix not in (None, RGB):
+        if matrix not in (None, RGB, "rgb"):
             raise ArgumentError(f"matrix is {matrix!r}, but the clip is RGB; leave it out")
-        matrix = RGB
+        coefficients = RGB
         if tags.get("_Matrix", RGB) not in (RGB, UNSPECIFIED):
             assume["_Matrix"] = RGB
     else:
-        matrix = _matrix(width, height, tags, matrix, assume)
-        for key, guess in NEEDS.get(matrix, {}).items():
+        coefficients = _matrix(width, height, tags, matrix, assume)
+        for key, guess in NEEDS.get(coefficients, {}).items():
             if tags.get(key, UNSPECIFIED) == UNSPECIFIED:
                 assume[key] = guess
                 restore.pop(key, None)
@@ -102,7 +110,7 @@ def describe(
     subsampled = format.subsampling_w or format.subsampling_h
     colour = Colour(
         format=format,
-        matrix=matrix,
+        matrix=coefficients,
         range=levels,
         chroma_location=tags.get("_ChromaLocation") if subsampled else None,
         assume=assume,
@@ -125,15 +133,17 @@ def _tagged_range(props: Mapping[str, Any], default: int) -> int:
     return default
 
 
-def _matrix(width: int, height: int, tags: dict[str, int], given: int | None, assume: dict[str, int]) -> int:
+def _matrix(width: int, height: int, tags: dict[str, int], given: int | str | None, assume: dict[str, int]) -> int:
     known = ", ".join(map(str, MATRICES))
     if given is not None:
-        if given not in MATRICES:
+        number = MATRIX_NAMES.get(given) if isinstance(given, str) else given
+        if number not in MATRICES:
             raise ArgumentError(
-                f"matrix is {given!r}; it must be one of {known} (as in H.273 and VapourSynth's resize)"
+                f"matrix is {given!r}; it must be one of {known} (as in H.273 and VapourSynth's resize), or a name: "
+                f"{', '.join(MATRIX_NAMES)}"
             )
-        assume["_Matrix"] = given
-        return given
+        assume["_Matrix"] = number
+        return number
     tagged = tags.get("_Matrix", UNSPECIFIED)
     if tagged in MATRICES:
         return tagged

@@ -33,9 +33,10 @@ def upscale(
     overlap: int | Sequence[int] | None = None,
     num_streams: int = backends.NUM_STREAMS,
     device_id: int = 0,
-    matrix: int | None = None,
-    range: int | None = None,
-    dither: str = "ordered",
+    matrix: int | str | None = None,
+    range: int | str | None = None,
+    dither_type: str | None = None,
+    dither: str | None = None,
 ) -> vs.VideoNode:
     """Upscale a clip with an AetherNet engine. ``core.aether.Upscale`` is the same filter.
 
@@ -49,8 +50,9 @@ def upscale(
         clip: the clip.
         engine: an engine's name, ``<preset>_<precision>``, or the path of an ONNX file of ours. ``<preset>`` alone
             is the precision that is the backend's fastest, which is logged.
-        backend: "auto" (the first that can run the engine here), the name of one (``vsaether engines`` lists them), or
-            one with its own options, such as ``vsaether.backends.OpenVINO(num_streams=4)``.
+        backend: "auto" (the first that can run the engine here), the name of one (``vsaether engines`` lists them),
+            with options where it has any ("native:threads=4", "ov:device=GPU"), or one with its own options, such as
+            ``vsaether.backends.OpenVINO(num_streams=4)``.
         tile: tile size in pixels of the source (of one field, where it is interlaced), overlaps included; one number,
             or horizontal and vertical. Default: the whole frame where memory allows, else the tiles which make the
             least work of those which do.
@@ -59,15 +61,20 @@ def upscale(
         num_streams: inferences at the same time, which share the memory there is for tiles ("native" works on one
             frame with all cores).
         device_id: the device of the backend; CPUs have only number 0.
-        matrix: matrix of a YUV clip (number as in H.273) where its ``_Matrix`` is wrong.
-        range: 0 limited or 1 full, where the clip's ``_Range`` is wrong.
-        dither: "none", "ordered", "random" or "error_diffusion", for integer results.
+        matrix: matrix of a YUV clip where its ``_Matrix`` is wrong: a number as in H.273, or its name in VapourSynth's
+            resize, such as "709".
+        range: 0 or "limited", 1 or "full", where the clip's ``_Range`` is wrong.
+        dither_type: "none", "ordered" (the default), "random" or "error_diffusion", for integer results.
+        dither: the older name of dither_type.
 
     Raises:
         vapoursynth.Error: the clip or an argument is not allowed, or the engine or backend cannot be used; it says
             which, and what to do.
     """
     try:
+        if dither is not None and dither_type is not None:
+            raise ArgumentError("dither is the older name of dither_type; give one of them")
+        dither = dither_type or dither or "ordered"
         return _upscale(clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither)
     except vs.Error as error:
         kind = type(error) if isinstance(error, AetherError) else AetherError
@@ -82,13 +89,13 @@ def _upscale(
     overlap: int | Sequence[int] | None,
     num_streams: int,
     device_id: int,
-    matrix: int | None,
-    range: int | None,
+    matrix: int | str | None,
+    range: int | str | None,
     dither: str,
 ) -> vs.VideoNode:
     _check_clip(clip)
     if dither not in colour.DITHERS:
-        raise ArgumentError(f"dither is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
+        raise ArgumentError(f"dither_type is {dither!r}; it must be one of {', '.join(colour.DITHERS)}")
     tile = _pair("tile", tile, 1)
     overlap = _pair("overlap", overlap, 0)
     backend, engine = backends.select(backend_name, engine_name, num_streams=num_streams, device_id=device_id)

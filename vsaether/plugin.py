@@ -22,6 +22,11 @@ def handle(clip: vs.VideoNode, **arguments: Any) -> vs.VideoNode | str:
     from .filter import FILTER, upscale
 
     arguments = {key: os.fsdecode(value) if isinstance(value, bytes) else value for key, value in arguments.items()}
+    for name in ("matrix", "range"):  # resize has numbers and names apart, too
+        if f"{name}_s" in arguments:
+            if name in arguments:
+                return f"{FILTER}: {name} and {name}_s are given; give one of them"
+            arguments[name] = arguments.pop(f"{name}_s")
     try:
         return upscale(clip, **arguments)
     except vs.Error as error:

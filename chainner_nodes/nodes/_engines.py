@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from enum import Enum
 from weakref import WeakKeyDictionary
 
-import onnx
 import psutil
 from api import BaseInput, NestedGroup, NodeContext
 from nodes.groups import if_enum_group, required
@@ -17,7 +15,8 @@ from nodes.properties.inputs import EnumInput, OnnxGenericModelInput
 
 import presets
 from export import runtimes
-from presets import contents
+from presets import engine
+from presets.errors import EngineFileError
 
 from ._inputs import choice, engine_names
 from ._upscale import Run
@@ -55,7 +54,7 @@ def engine_inputs(engine_id: int, model_id: int, runtime_id: int) -> list[BaseIn
 
 def output_type(engine_id: int, model_id: int, image_id: int) -> str:
     """The type of the upscaled image, as chaiNNer's editor shows it before anything has run."""
-    released = "".join(f'"{n}" => {presets.load(n.rpartition("_")[0])["scale"]}, ' for n in engine_names())
+    released = "".join(f'"{n}" => {presets.load(presets.split(n)[0])["scale"]}, ' for n in engine_names())
     return f"""
         let image = Input{image_id};
         let scale = match Input{engine_id} {{
@@ -77,13 +76,7 @@ def select(name: str, model: OnnxGeneric | None) -> OnnxGeneric:
 
 @functools.lru_cache(maxsize=4)
 def _released(name: str) -> OnnxGeneric:
-    preset, _, precision = name.rpartition("_")
-    facts = presets.load(preset)["files"][precision]
-    path = presets.DIR / preset / facts["file"]
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise ValueError(f"The released engine {name} is missing or damaged ({path}); install AetherNet again.")
-    return generic(data)
+    return generic(presets.read(*presets.split(name)))
 
 
 def generic(data: bytes) -> OnnxGeneric:
@@ -96,17 +89,13 @@ def generic(data: bytes) -> OnnxGeneric:
 
 def facts(model: OnnxGeneric) -> tuple[int, int]:
     """(receptive radius, bytes of activations) per input pixel. Raises ValueError for ONNX files of others."""
-    proto = onnx.load_model_from_string(model.bytes)
-    if wrong := contents.fault(proto):
-        raise ValueError(f"This ONNX model {wrong}.")
-    found = {p.key: p.value for p in proto.metadata_props}
     try:
-        return int(found["aether_receptive_radius"]), int(found["aether_bytes_per_pixel"])
-    except (KeyError, ValueError) as error:
+        found = engine.read(model.bytes, "This ONNX model")
+    except EngineFileError as error:
         raise ValueError(
-            f"This ONNX model is no AetherNet engine (metadata {error} is missing or damaged); use chaiNNer's own"
-            " Upscale Image (ONNX), or make an engine with Export to ONNX."
+            f"{error}. In chaiNNer: use its own Upscale Image (ONNX), or make an engine with Export to ONNX."
         ) from error
+    return found.receptive_radius, found.bytes_per_pixel
 
 
 def channels(model: OnnxGeneric) -> int:

@@ -75,8 +75,5 @@ def tiler(tile_size: TileSize, custom_tile_size: int, pixels: Callable[[], float
 
 def engine_names() -> list[str]:
     """The released engines: <preset>_<precision>, best preset and fastest precision first."""
-    found = []
-    for name in presets.names():
-        files = presets.load(name)["files"]
-        found += [f"{name}_{precision}" for precision in ("int8", "fp16", "fp32") if precision in files]
-    return found
+    order = [f"{name}_{precision}" for name in presets.names() for precision in ("int8", "fp16", "fp32")]
+    return [name for name in order if name in presets.engines()]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from api import NodeContext
@@ -60,9 +59,6 @@ def load_model_node(context: NodeContext, name: str, path: Path | None) -> tuple
 
 
 def released(name: str) -> Path:
-    """The checkpoint of a released preset. Raises ValueError where the file is missing or damaged."""
-    facts = presets.load(name)["files"]["notfused"]
-    path = presets.DIR / name / facts["file"]
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
-        raise ValueError(f"The released model {name} is missing or damaged ({path}); install AetherNet again.")
-    return path
+    """The checkpoint of a released preset. Raises PresetError where the file is missing or damaged."""
+    presets.read(name, "notfused")
+    return presets.path(name, "notfused")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import subprocess
 import sys
@@ -10,150 +9,146 @@ from pathlib import Path
 
 import pytest
 
+import presets
 from chainner_nodes import install, launch
 from chainner_nodes.__main__ import main
 from chainner_nodes.install import InstallError
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """A folder that looks like a chaiNNer checkout."""
-    return _make(tmp_path / "app", "backend/src")
-
-
-def _make(folder: Path, source: str) -> Path:
+def make(folder: Path, source: str) -> Path:
     for mark in install.MARKS:
-        file = folder / source / mark
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
+        (folder / source / mark).parent.mkdir(parents=True, exist_ok=True)
+        (folder / source / mark).write_text("")
     return folder
 
 
-def _tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A folder that looks like a chaiNNer checkout."""
+    return make(tmp_path / "app", "backend/src")
+
+
+@pytest.fixture
+def ours(app: Path) -> Path:
+    """The folder `aethernet` in it, installed."""
+    return install.install(app).source / install.FOLDER
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("source", ["backend/src", "resources/src", "src", "Contents/Resources/src", "."])
 def test_sources_are_found_in_checkouts_and_apps(tmp_path: Path, source: str) -> None:
-    assert install.find_source(_make(tmp_path / "app", source)) == (tmp_path / "app" / source).resolve()
+    assert install.find_source(make(tmp_path / "app", source)) == (tmp_path / "app" / source).resolve()
 
 
-def test_install_copies_all_that_is_needed_and_uninstall_takes_it_away(app: Path) -> None:
-    before = _tree(app)
-    assert install.status(app).version is None
-    found = install.install(app)
-    assert found == install.status(app) and found.version == install.version() and not found.problems
-    after = _tree(found.source)
-    assert {Path(n).parts[1] for n in after if n.startswith("aethernet/")} == {*install.PARTS, install.MANIFEST}
-    assert not [n for n in after if "__pycache__" in n or n.endswith(".pyc") or Path(n).name.startswith(".")]
-    assert any(n.endswith(".onnx") for n in after) and any(n.endswith(".chn") for n in after)
-    (found.source / "aethernet" / "arch" / "__pycache__").mkdir()
-    (found.source / "aethernet" / "arch" / "__pycache__" / "x.pyc").write_bytes(b"")
-    assert install.uninstall(app) == (found.source, [])
-    assert _tree(app) == before and not (found.source / "aethernet").exists()
-    with pytest.raises(InstallError, match="not installed"):
-        install.uninstall(app)
+def test_the_command_installs_what_is_needed_and_takes_it_away(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copies import each other, find the released files, and are less than was there before."""
+    before = tree(app)
+    assert main(["status", str(app)]) == 1
+    assert main(["uninstall", str(app)]) == 1 and "not installed" in capsys.readouterr().err
+    assert main(["install", str(app)]) == main(["status", str(app)]) == 0
+    assert install.version() in capsys.readouterr().out
+    source = install.find_source(app)
+    copied = {name.removeprefix(f"{install.FOLDER}/") for name in tree(source) if name.startswith(install.FOLDER)}
+    assert {name.split("/")[0] for name in copied} == {*install.PARTS, install.MANIFEST}
+    assert not [name for name in copied if "__pycache__" in name or Path(name).name.startswith(".")]
+    kinds = {kind for kind in presets.load("tiny_2x")["files"] if f"presets/tiny_2x/{_name(kind)}" in copied}
+    assert kinds == {"notfused", "fp32", "fp16", "int8"}
+    code = f"""
+import sys; sys.path.insert(0, {str(source / install.FOLDER)!r}); sys.dont_write_bytecode = True
+import arch, export, presets, chainner_nodes
+print(*(m.__file__ for m in (arch, export, presets)), *(presets.read("tiny_2x", kind)[:0] for kind in {kinds}))"""
+    command = [sys.executable, "-I", "-c", code]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=app).stdout.split()
+    assert len(found) == 3 + len(kinds) and all(name.startswith(str(source)) for name in found[:3])
+    compile((source / install.LOADER).read_text(), "loader", "exec")
+    (source / install.FOLDER / "arch" / "__pycache__").mkdir()
+    (source / install.FOLDER / "arch" / "__pycache__" / "x.pyc").write_bytes(b"")
+    assert main(["uninstall", str(app)]) == 0
+    assert tree(app) == before and not (source / install.FOLDER).exists()
 
 
-def test_copies_import_each_other_in_another_python_path(app: Path) -> None:
-    source = install.install(app).source
-    code = "import arch, export, presets, chainner_nodes; print(*(m.__file__ for m in (arch, export, presets)))"
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(source / 'aethernet')!r}); {code}"]
-    files = subprocess.run(command, check=True, capture_output=True, text=True, cwd=app).stdout.split()
-    assert len(files) == 3 and all(f.startswith(str(source)) for f in files)
-    ast.parse((source / install.LOADER).read_text())
+def _name(kind: str) -> str:
+    return presets.path("tiny_2x", kind).name
 
 
-def test_install_again_replaces_an_older_version(app: Path) -> None:
-    source = install.install(app).source
-    old = source / "aethernet" / "arch" / "gone.py"
+def test_install_again_replaces_an_older_version(app: Path, ours: Path) -> None:
+    """What the manifest knows goes; what was changed since does not."""
+    old, manifest = ours / "arch" / "gone.py", ours / install.MANIFEST
     old.write_text("old")
-    manifest = source / "aethernet" / install.MANIFEST
-    digest = "52a9c22f5e1e0e2d4f1e4c5a3b0a0d4c"
-    manifest.write_text(manifest.read_text().replace('"files": {', f'"files": {{\n  "arch/gone.py": "{digest}",'))
-    assert install.status(app).problems  # changed, as far as the manifest knows
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"files": {', '"files": {"arch/gone.py": "52a9",'))
     with pytest.raises(InstallError, match=r"changed or added.*arch/gone\.py"):
         install.install(app)
-    manifest.write_text(manifest.read_text().replace(digest, hashlib.sha256(b"old").hexdigest()))
+    digest = hashlib.sha256(b"old").hexdigest()
+    manifest.write_text(text.replace('"files": {', f'"files": {{"arch/gone.py": "{digest}",'))
     assert not install.install(app).problems
     assert not old.exists()
 
 
-def test_files_of_the_user_survive(app: Path) -> None:
-    source = install.install(app).source
-    mine = source / "aethernet" / "chainner_nodes" / "examples" / "mine.chn"
+def test_files_of_the_user_survive(app: Path, ours: Path) -> None:
+    mine = ours / "chainner_nodes" / "examples" / "mine.chn"
     mine.write_text("mine")
-    assert "mine.chn" in install.status(app).problems[0]
     with pytest.raises(InstallError, match=r"mine\.chn"):
         install.install(app)
-    assert install.uninstall(app) == (source, [mine])
-    assert mine.read_text() == "mine"
-    assert [p for p in (source / "aethernet").rglob("*") if p.is_file()] == [mine]
+    assert install.uninstall(app) == (ours.parent, [mine])
+    assert tree(ours) == {mine.relative_to(ours).as_posix(): b"mine"}
 
 
-def test_status_names_what_is_missing_or_changed(app: Path) -> None:
-    source = install.install(app).source
-    (source / install.LOADER).unlink()
-    (source / "aethernet" / "arch" / "layers.py").write_text("x")
-    (source / "aethernet" / "arch" / "fused.py").unlink()
+def test_status_names_what_is_missing_changed_or_added(app: Path, ours: Path) -> None:
+    (ours.parent / install.LOADER).unlink()
+    (ours / "export" / "errors.py").write_text("x")
+    (ours / "arch" / "errors.py").unlink()
+    (ours / "arch" / "mine.py").write_text("mine")
     problems = " ".join(install.status(app).problems)
-    assert all(word in problems for word in ("load_aethernet.py", "arch/layers.py", "arch/fused.py"))
+    for name in ("load_aethernet.py", "export/errors.py", "arch/errors.py", "arch/mine.py"):
+        assert name in problems
 
 
 def test_folders_of_others_are_refused_untouched(app: Path, tmp_path: Path) -> None:
-    with pytest.raises(InstallError, match="no chaiNNer is here"):
-        install.install(tmp_path)
-    with pytest.raises(InstallError, match="no such folder"):
-        install.install(tmp_path / "none")
-    source = install.find_source(app)
-    (source / "aethernet").mkdir()
-    (source / "aethernet" / "theirs.txt").write_text("theirs")
-    before = _tree(app)
+    for folder, said in ((tmp_path, "no chaiNNer is here"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(InstallError, match=said):
+            install.install(folder)
+    theirs = install.find_source(app) / install.FOLDER
+    theirs.mkdir()
+    (theirs / "theirs.txt").write_text("theirs")
+    before = tree(app)
     for action in (install.install, install.uninstall, install.status):
         with pytest.raises(InstallError, match="not from this installer"):
             action(app)
-    assert _tree(app) == before
+    assert tree(app) == before
 
 
 @pytest.mark.parametrize("name", ["../../outside.txt", "/outside.txt"])
-def test_manifest_that_leads_outside_is_refused(app: Path, name: str, tmp_path: Path) -> None:
-    source = install.install(app).source
-    (tmp_path / "outside.txt").write_text("keep")
-    manifest = source / "aethernet" / install.MANIFEST
-    manifest.write_text(manifest.read_text().replace('"files": {', f'"files": {{\n  "{name}": "",'))
+def test_a_manifest_that_leads_outside_is_refused(app: Path, ours: Path, name: str) -> None:
+    manifest = ours / install.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"files": {', f'"files": {{"{name}": "",'))
+    before = tree(app)
     with pytest.raises(InstallError, match="leads out of the folder"):
         install.uninstall(app)
-    assert (tmp_path / "outside.txt").exists() and (source / "aethernet" / "arch" / "fused.py").exists()
+    assert tree(app) == before
 
 
-def test_failed_copy_leaves_the_old_version(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install.install(app)
-    before = _tree(app)
+def test_a_failed_copy_leaves_the_old_version(app: Path, ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree(app)
 
-    def full(target: Path) -> None:
-        target.mkdir()
-        (target / "half").write_text("")
-        raise OSError(28, "No space left on device")
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "preset.json":
+            raise OSError(28, "No space left on device")
+        path.write_bytes(data)
 
-    monkeypatch.setattr(install, "_copy_parts", full)
+    monkeypatch.setattr(install, "write", full)
     with pytest.raises(InstallError, match="No space left"):
         install.install(app)
-    assert _tree(app) == before
+    assert tree(app) == before
 
 
-def test_command_line(app: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", str(app)]) == 1 and "not installed" in capsys.readouterr().out
-    assert main(["install", str(app)]) == 0 and "is installed" in capsys.readouterr().out
-    assert main(["status", str(app)]) == 0
-    assert main(["uninstall", str(app)]) == 0 and "removed" in capsys.readouterr().out
-    assert main(["install", str(tmp_path)]) == 1 and "no chaiNNer" in capsys.readouterr().err
-
-
-def test_launcher_says_what_this_python_lacks(
+def test_the_launcher_says_what_this_python_lacks(
     app: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = install.find_source(app)
-    (source / "server.py").write_text("import sanic_that_is_not_here")
+    (install.find_source(app) / "server.py").write_text("import sanic_that_is_not_here")
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     monkeypatch.delitem(sys.modules, "server", raising=False)

@@ -22,9 +22,9 @@ import chainner_nodes.nodes
 import presets
 from chainner_nodes.nodes import _engines, _models, _upscale
 from export import runtimes
+from presets import engine
 
-TINY = next((presets.DIR / "tiny_2x").glob("*_notfused.safetensors"))
-QAT = next((presets.DIR / "tiny_2x").glob("*_qat.safetensors"))
+TINY, QAT = (presets.path("tiny_2x", kind) for kind in ("notfused", "qat"))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,7 @@ def test_lack_of_memory_makes_smaller_tiles(model: ImageModelDescriptor, bgr: np
 def test_automatic_tiles_follow_the_memory(model: ImageModelDescriptor) -> None:
     few, many = (_models.fitting_pixels(model, _limited(n)) for n in (1, 2))
     assert 0 < few < many
-    released = onnx.load(str(next((presets.DIR / "tiny_2x").glob("*_fp32.onnx"))))
-    measured = int({p.key: p.value for p in released.metadata_props}["aether_bytes_per_pixel"])
+    measured = engine.read(presets.read("tiny_2x", "fp32"), "fp32").bytes_per_pixel
     assert measured <= 0.8 * 2**30 / few < 6 * measured  # unfused layers are wider
 
 
@@ -151,14 +150,12 @@ def _limited(gibibytes: int) -> Any:
 
 
 @pytest.mark.parametrize("runtime", ["ov", "ort"])
-@pytest.mark.parametrize("engine", ["tiny_2x_int8", "tiny_2x_fp32"])
-def test_engine_node_runs_the_released_file(bgr: np.ndarray, engine: str, runtime: str) -> None:
+@pytest.mark.parametrize("name", ["tiny_2x_int8", "tiny_2x_fp32"])
+def test_engine_node_runs_the_released_file(bgr: np.ndarray, name: str, runtime: str) -> None:
     context = Context()
-    result = call("upscale_with_onnx_engine", bgr, engine, None, runtime, context=context)
-    preset, _, precision = engine.rpartition("_")
-    data = (presets.DIR / preset / presets.load(preset)["files"][precision]["file"]).read_bytes()
+    result = call("upscale_with_onnx_engine", bgr, name, None, runtime, context=context)
     batch = bgr[:, :, ::-1].transpose(2, 0, 1)[None].copy()
-    expected = runtimes.load(data, runtime)(batch)[0].transpose(1, 2, 0)[:, :, ::-1]
+    expected = runtimes.load(presets.read(*presets.split(name)), runtime)(batch)[0].transpose(1, 2, 0)[:, :, ::-1]
     np.testing.assert_allclose(result, expected.clip(0, 1), atol=1e-6)
     assert len(_engines._RUNS) == 1
     for clean in context.cleanups:
@@ -169,10 +166,10 @@ def test_engine_node_runs_the_released_file(bgr: np.ndarray, engine: str, runtim
 def test_engine_node_takes_only_engines_of_ours(bgr: np.ndarray) -> None:
     with pytest.raises(ValueError, match="No model is connected"):
         call("upscale_with_onnx_engine", bgr, "connected", None)
-    released = onnx.load(str(next((presets.DIR / "tiny_2x").glob("*_fp32.onnx"))))
+    released = onnx.load_model_from_string(presets.read("tiny_2x", "fp32"))
     del released.metadata_props[:]
     foreign = _engines.generic(released.SerializeToString())
-    with pytest.raises(ValueError, match="no AetherNet engine"):
+    with pytest.raises(ValueError, match="not an AetherNet engine"):
         call("upscale_with_onnx_engine", bgr, "connected", foreign)
     outside = _engines.generic(released.SerializeToString())
     released.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
@@ -291,7 +288,7 @@ def test_load_refuses_a_damaged_release(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "tiny_2x").mkdir()
     (tmp_path / "tiny_2x" / TINY.name).write_bytes(TINY.read_bytes()[:-1] + b"x")
     facts = presets.load("tiny_2x")
-    monkeypatch.setattr(presets, "load", lambda name: facts)
     monkeypatch.setattr(presets, "DIR", tmp_path)
-    with pytest.raises(ValueError, match="missing or damaged"):
+    presets.save("tiny_2x", facts)
+    with pytest.raises(presets.PresetError, match="damaged"):
         call("load_model", "tiny_2x")

@@ -73,8 +73,8 @@ def kill(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
         with monkeypatch.context() as patch:
             patch.setattr(train, "save_state", killed)
-            with pytest.raises(KeyboardInterrupt):
-                run(out, *options, config=config)
-        return 0
+            code = run(out, *options, config=config)
+        assert code == 130
+        return code
 
     return call

@@ -23,9 +23,8 @@ def run(tmp_path: Path) -> Path:
     """A run's folder with the released weights of tiny_2x."""
     folder = tmp_path / "run"
     folder.mkdir()
-    files = presets.load("tiny_2x")["files"]
     for kind in ("notfused", "qat"):
-        weights = arch.read_checkpoint(presets.DIR / "tiny_2x" / files[kind]["file"])
+        weights = arch.read_checkpoint(presets.path("tiny_2x", kind))
         arch.write_checkpoint(weights, folder / f"{kind}.pth")
     started = hashlib.sha256((folder / "notfused.pth").read_bytes()).hexdigest()
     for stage, steps, origin in (("float", 300, "abc"), ("qat", 20, started)):
@@ -89,7 +88,7 @@ def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: p
     preset = presets.load("mine")
     assert set(preset["files"]) == {"notfused", "fused", "fp32", "fp16", "int8", "qat"}
     for entry in preset["files"].values():
-        assert release.entry(folder / "mine" / entry["file"]) == entry
+        assert presets.describe(folder / "mine" / entry["file"]) == entry
     reached = {"steps": 300, "validation_psnr_y": 35.5, "origin": "abc", "config": {"steps": 300, "lr": 1e-3}}
     assert preset["training"]["float"] == reached
     assert preset["training"]["qat"]["origin"] == preset["files"]["notfused"]["sha256"]

@@ -104,7 +104,17 @@ def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch, noise:
         ({"overlap": -1}, "overlap is -1; it must be one whole number or two .* of at least 0"),
         ({"matrix": 99}, "matrix is 99; it must be one of 1, 4,"),
         ({"range": 2}, r"range is 2; it must be 0 \(limited\) or 1 \(full\)"),
-        ({"dither": "noise"}, "dither is 'noise'; it must be one of none, ordered, random, error_diffusion"),
+        (
+            {"backend": "native:thread=2"},
+            "backend is 'native:thread=2'; the options of native are num_streams, device_id",
+        ),
+        (
+            {"backend": "native:threads=two"},
+            "backend is 'native:threads=two', where threads is 'two'; it must be a whole",
+        ),
+        ({"backend": "auto:threads=2"}, "backend is 'auto:threads=2'; options belong to one backend"),
+        ({"dither": "none", "dither_type": "none"}, "dither is the older name of dither_type; give one of them"),
+        ({"dither": "noise"}, "dither_type is 'noise'; it must be one of none, ordered, random, error_diffusion"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, toy_engine: str) -> None:
@@ -136,6 +146,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str, noise: Any, to
         ({"num_streams": 10**20}, "num_streams is 100000000000000000000; it must be a whole number from 1 to 1024"),
         ({"device_id": "0"}, "device_id is '0'; a CPU backend has only device 0"),
         ({"matrix": "1"}, "matrix is '1'; it must be one of 1, 4,"),
+        ({"matrix": "601"}, "matrix is '601'; it must be one of 1, 4,.* or a name: 709,"),
         ({"range": "1"}, r"range is '1'; it must be 0 \(limited\) or 1 \(full\)"),
     ],
 )
@@ -224,3 +235,12 @@ def test_engine_which_no_backend_loads(noise: Any, make_engine: Any) -> None:
             vs.Error, match=rf"^aether\.Upscale: the backend {backend} cannot run the engine toy_2x_fp32"
         ):
             vsaether.upscale(noise(vs.RGB24, 16, 16), broken, backend=backend)
+
+
+def test_options_of_a_backend_in_its_name() -> None:
+    assert backends.create("native:threads=3") == backends.Native(threads=3)
+    assert backends.create("ov:num_streams=4,device=CPU", num_streams=1) == backends.OpenVINO(num_streams=4)
+    with pytest.raises(vsaether.ArgumentError, match="threads is 1000; it must be a whole number from 1 to 256, or 0"):
+        backends.create("native:threads=1000")
+    kind, options = backends._parse("trt:use_cuda_graph=0,cache=x")
+    assert backends.BACKENDS[kind](**options) == backends.TensorRT(use_cuda_graph=False, cache=Path("x"))

@@ -33,16 +33,28 @@ def test_typed_arguments_are_shown() -> None:
     signature = core.aether.Upscale.signature
     names = ("engine:data", "backend:data", "tile:int[]", "overlap:int[]", "num_streams:int", "device_id:int")
     assert signature.startswith("clip:vnode;")
-    assert all(f"{name}:opt;" in signature for name in (*names, "matrix:int", "range:int", "dither:data"))
+    assert all(
+        f"{name}:opt;" in signature for name in (*names, "matrix:int", "range:int", "dither_type:data", "dither:data")
+    )
 
 
 def test_all_arguments_reach_the_filter(noise: Any, planes: Any, make_engine: Any) -> None:
     engine = str(make_engine(precision="int8"))
     clip = noise(vs.YUV420P10, 64, 48, 2)
-    arguments = {"engine": engine, "backend": "ort", "tile": [32, 24], "overlap": 1, "num_streams": 2, "device_id": 0}
-    arguments |= {"matrix": 9, "range": 1, "dither": "error_diffusion"}
-    expected = planes(vsaether.upscale(clip, **arguments))
-    for result in (core.aether.Upscale(clip, **arguments), clip.aether.Upscale(**arguments)):
+    arguments: dict[str, Any] = {
+        "engine": engine,
+        "backend": "ort",
+        "tile": [32, 24],
+        "overlap": 1,
+        "num_streams": 2,
+        "device_id": 0,
+    }
+    numbers: dict[str, Any] = arguments | {"matrix": 9, "range": 1, "dither_type": "error_diffusion"}
+    names = arguments | {"matrix_s": "2020ncl", "range_s": "full", "dither": "error_diffusion"}
+    expected = planes(vsaether.upscale(clip, **numbers))
+    in_python: dict[str, Any] = arguments | {"matrix": "2020ncl", "range": "full", "dither": "error_diffusion"}
+    results = [core.aether.Upscale(clip, **numbers), clip.aether.Upscale(**names), vsaether.upscale(clip, **in_python)]
+    for result in results:
         for got, wanted in zip(planes(result), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
 

@@ -2,12 +2,54 @@
 
 import argparse
 import re
+from collections.abc import Iterable
 from fractions import Fraction
+
+from vsaether import colour
+from vsaether.media.formats import TagOverride
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Give a command the option to report to a script."""
     parser.add_argument("--json", action="store_true", help="report on standard error, a JSON object a line")
+
+
+BACKEND = "auto, or one listed by: vsaether engines; with options as in native:threads=4 or ov:device=GPU"
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Give a command the filter's options about seams, devices and colours."""
+    add = parser.add_argument
+    overlap = "input pixels computed beyond a tile's share on each side; default: as many as the engine sees"
+    add("--overlap", type=overlaps, metavar="N|WxH", help=overlap)
+    add("--device-id", type=natural, default=0, metavar="N", help="the backend's device; default: 0")
+    add("--matrix", choices=colour.MATRIX_NAMES, metavar="M", help=_of("the input's matrix", colour.MATRIX_NAMES))
+    add("--range", choices=colour.RANGE_NAMES, help="the input's range, where its tag is missing or wrong")
+    add("--dither", choices=colour.DITHERS, default="ordered", metavar="D", help=_of("dithering", colour.DITHERS))
+
+
+def tag_override(options: argparse.Namespace) -> TagOverride:
+    """What the options say of the input's tags."""
+    return TagOverride(colour.MATRIX_NAMES.get(options.matrix), colour.RANGE_NAMES.get(options.range))
+
+
+def _of(what: str, names: Iterable[str]) -> str:
+    return f"{what}: {', '.join(names)}"
+
+
+def overlaps(text: str) -> tuple[int, int]:
+    """Whole numbers of pixels, horizontal and vertical: 16 or 16x8."""
+    parts = re.fullmatch(r"(\d+)(?:x(\d+))?", text.lower())
+    if not parts:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels such as 16, or two such as 16x8")
+    return int(parts[1]), int(parts[2] or parts[1])
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def size(text: str) -> tuple[int, int]:

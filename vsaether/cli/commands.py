@@ -15,6 +15,7 @@ from pathlib import Path
 import vapoursynth as vs
 from av.error import FFmpegError
 
+from presets.command import add_version
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
 from vsaether.media import progress
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         description="Upscale video and images with AetherNet.",
         epilog="exit codes: 0 done, 1 not done (one line says why), 2 wrong command line, 130 interrupted",
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_upscale(commands.add_parser("upscale", help="upscale a video, an image or a folder of images"))
     engines = commands.add_parser("engines", help="list engines and backends")
@@ -118,10 +120,11 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png",
     )
     add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
-    add("--backend", default="auto", help="auto, or one of those listed by: vsaether engines")
+    add("--backend", default="auto", help=arguments.BACKEND)
     add("--tile", type=arguments.size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
     streams = f"inferences at the same time; default: {NUM_STREAMS}"
     add("--num-streams", type=arguments.positive, default=NUM_STREAMS, metavar="N", help=streams)
+    arguments.add_filter(parser)
     add("--codec", help="FFmpeg's name of the encoder; default: libx264, libx265 above 8 bits; .webm: VP9 or AV1")
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")
@@ -159,6 +162,10 @@ def _upscale(options: argparse.Namespace) -> None:
         engine=options.engine,
         backend=options.backend,
         tile=options.tile,
+        overlap=options.overlap,
+        device_id=options.device_id,
+        tags=arguments.tag_override(options),
+        dither=options.dither,
         num_streams=options.num_streams,
         encoding=encoding,
         rate=options.fps,

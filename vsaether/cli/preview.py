@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vsaether.media import progress
 
-from .arguments import add_json, crop, size, time
+from .arguments import BACKEND, add_json, crop, size, time
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     argument("--at", type=time, nargs="+", default=(), metavar="TIME", help=times)
     argument("-o", "--output", type=Path, default=Path("preview"), metavar="FOLDER", help="default: preview")
     argument("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
-    argument("--backend", default="auto", help="auto, or one of those listed by: vsaether engines")
+    argument("--backend", default="auto", help=BACKEND)
     argument("--tile", type=size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
     part = "part of IN to enlarge; default: where the result differs most from bicubic scaling"
     argument("--crop", type=crop, metavar="WxH+X+Y", help=part)

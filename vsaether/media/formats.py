@@ -178,6 +178,27 @@ class Tags:
             setattr(context, "chroma_sample_location" if name == "chroma_location" else name, value)
 
 
+@dataclass(frozen=True)
+class TagOverride:
+    """What is right where a file's own tags are wrong: matrix (VapourSynth's number) and range (0 limited, 1 full)."""
+
+    matrix: int | None = None
+    range: int | None = None
+
+    def put(self, frame: av.VideoFrame) -> None:
+        """Tag a decoded frame. Raises MediaError where it is RGB, which has one matrix, and is of full range here."""
+        if self == AS_TAGGED:
+            return
+        if Layout.of(frame.format.name).family == vs.RGB:
+            raise MediaError("the input is RGB, of which matrix and range are known; leave --matrix and --range out")
+        if self.matrix is not None:
+            frame.colorspace = self.matrix
+        if self.range is not None:
+            frame.color_range = color_range(self.range)
+
+
+AS_TAGGED = TagOverride()
+
 UNTAGGED = Tags(2, 0, 2, 2, 0)
 """For swscale, which refuses some colours even where it has none to convert."""
 

@@ -64,7 +64,9 @@ class Upscaler:
         depth: int,
         size: tuple[int, int] | None = None,
         carries: Callable[[av.VideoFrame], bool] = lambda frame: True,
+        dither: str = "ordered",
     ) -> None:
+        self._dither = dither
         self._upscale = upscale
         self._scale = scale
         self._target = target
@@ -111,9 +113,9 @@ class Upscaler:
         clip = _clip(pending, _LENGTH)
         target, wanted = self._target(layout, tags, suffix)
         if _holds_more(target, layout):
-            clip = self._upscale(_convert(clip, layout, tags, target, wanted))
+            clip = self._upscale(_convert(clip, layout, tags, target, wanted, self._dither))
         else:
-            clip = _convert(self._upscale(clip), layout, tags, target, wanted)
+            clip = _convert(self._upscale(clip), layout, tags, target, wanted, self._dither)
         size = self._size or whole
         if size != whole:
             clip = _resized(clip, whole, size, _padded(target, *size, "_FieldBased" in first.props), layout.alpha)
@@ -248,7 +250,7 @@ def _holds_more(target: Layout, source: Layout) -> bool:
     return target.bits > source.bits or finer
 
 
-def _convert(clip: vs.VideoNode, source: Layout, tags: Tags, target: Layout, wanted: Tags) -> vs.VideoNode:
+def _convert(clip: vs.VideoNode, source: Layout, tags: Tags, target: Layout, wanted: Tags, dither: str) -> vs.VideoNode:
     """The clip in another layout, and read by other tags; the same clip if nothing is to be done."""
     names = ("colorspace", "color_range", "color_trc", "color_primaries")
     before, after = ([getattr(each, name) for name in names] for each in (tags, wanted))
@@ -261,4 +263,4 @@ def _convert(clip: vs.VideoNode, source: Layout, tags: Tags, target: Layout, wan
         arguments["range"] = vs.RANGE_FULL if wanted.color_range == _FULL else vs.RANGE_LIMITED
     if before[2:] != after[2:] and all(value not in (0, _UNSPECIFIED) for value in (*before[2:], *after[2:])):
         arguments |= {"transfer": wanted.color_trc, "primaries": wanted.color_primaries}
-    return clip.resize.Bicubic(format=target.vs_format.id, dither_type="ordered", **arguments)
+    return clip.resize.Bicubic(format=target.vs_format.id, dither_type=dither, **arguments)

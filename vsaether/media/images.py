@@ -1,5 +1,6 @@
 """Image files in and out: read one by one, each with its own size and format, and written as they are finished."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
+from vsaether import colour
 from vsaether.errors import MediaError
 
 from . import density
@@ -18,7 +20,7 @@ from .density import Density
 from .encoders import losses
 from .exif import EMPTY, add_to_jpeg, add_to_webp, extras, resolution, with_resolution, with_size
 from .files import PendingFolder
-from .formats import Layout, Tags, complete, planar
+from .formats import AS_TAGGED, Layout, TagOverride, Tags, color_range, complete, planar
 from .source import VideoInfo
 from .stills import NotAStillError, listed, read_image
 
@@ -51,7 +53,10 @@ class ImageSource:
     image is left out of a folder always; ``others`` names it.
     """
 
-    def __init__(self, paths: list[Path], rate: Fraction, tolerant: bool, others: list[str]) -> None:
+    def __init__(
+        self, paths: list[Path], rate: Fraction, tolerant: bool, others: list[str], tags: TagOverride = AS_TAGGED
+    ) -> None:
+        self._tags = tags
         self.paths = paths
         self.failed: dict[str, str] = {}
         self.others = others
@@ -85,6 +90,7 @@ class ImageSource:
             try:
                 frame = read_image(path)
                 Layout.of(frame.format.name)
+                self._tags.put(frame)
             except NotAStillError as error:
                 if len(self.paths) == 1:
                     raise
@@ -184,6 +190,9 @@ class ImageWriter:
             # JPEG (JFIF) is full-range BT.601, lossy WebP limited-range.
             full = 2 if codec == "mjpeg" else 1
             tags = Tags(5, full, tags.color_primaries, tags.color_trc, tags.chroma_location)
+        if target.family == vs.GRAY:
+            levels = colour.guess_range(vs.GRAY, image=True)  # as whoever reads the file will guess
+            tags = dataclasses.replace(tags, color_range=color_range(levels))
         return target, tags
 
     def _note(self, text: str) -> None:

@@ -87,7 +87,9 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         raise MediaError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise MediaError(f"{job.source} does not exist")
-    backend, engine = vsaether.backends.select(job.backend, job.engine, num_streams=job.num_streams)
+    backend, engine = vsaether.backends.select(
+        job.backend, job.engine, num_streams=job.num_streams, device_id=job.device_id
+    )
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
@@ -95,7 +97,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             return _in_segments(job, source, backend, engine, notice)
         pending, writer = _output(job, source, engine.scale, stack)
         depth = job.num_streams + 2
-        upscaler = Upscaler(upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries)
+        upscaler = Upscaler(upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries, job.dither)
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
@@ -154,14 +156,14 @@ def _source(job: Job) -> VideoSource | ImageSource:
         if not paths:
             raise MediaError(f"{job.source} holds no images{f', but {listed(others)}' if others else ''}")
         film = job.output.suffix.lower() in MUXERS  # a missing picture would move all others
-        return ImageSource(paths[: job.limit], rate, not film, others)
+        return ImageSource(paths[: job.limit], rate, not film, others, job.tags)
     if job.source.suffix.lower() in NAMED and not job.source.is_file():
         raise MediaError(f"{job.source} is a pipe or a device, and images must be files; save it to one first")
     if is_still(job.source):
-        return ImageSource([job.source], rate, False, [])
+        return ImageSource([job.source], rate, False, [], job.tags)
     if job.rate:
         raise MediaError("--fps is for images; a video keeps its timestamps")
-    return VideoSource(job.source)
+    return VideoSource(job.source, job.tags)
 
 
 def _output(

@@ -17,6 +17,7 @@ import av
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from presets import files
+from presets.errors import AetherNetError
 from vsaether.errors import MediaError
 
 from .formats import fraction
@@ -26,7 +27,7 @@ _IDLE = ("quality_stats",)  # for whoever runs the encoder; no container has it
 _AT_ONCE = 1 << 20
 
 
-class DamagedError(ValueError):
+class DamagedError(AetherNetError, ValueError):
     """A file of packets is not what was written."""
 
 
@@ -71,8 +72,7 @@ class PacketWriter:
         self._write(index)
         self._write(_LENGTH.pack(len(index)))
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            files.flush(self._file)
             self._file.close()
             self._pending.replace(self.path)
             files.sync(self.path.parent)

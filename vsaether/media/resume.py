@@ -80,7 +80,7 @@ def description(job: Job, engine: Engine, backend: str) -> dict[str, Any]:
         "input": manifest.fingerprint(job.source),
         "settings": manifest.plain(settings(job)),
         "engine": {"name": engine.name, "sha256": hashlib.sha256(engine.model).hexdigest()},
-        "backend": backend,
+        "backend": job.backend if ":" in job.backend else backend,
         "versions": manifest.versions(),
         "about": {
             "input": str(job.source.absolute()),
@@ -120,7 +120,7 @@ def _encode(
     reader = Reader(source, job.limit, writer.timing, changes)
     before = sum(record.frames for record in done.values())
     depth = job.num_streams + 2
-    upscaler = Upscaler(upscaling(job), recipe.scale, writer.target, depth, writer.size, source.carries)
+    upscaler = Upscaler(upscaling(job), recipe.scale, writer.target, depth, writer.size, source.carries, job.dither)
 
     def asked() -> None:
         notice("stopping where this segment ends; Ctrl-C again stops at once")
@@ -140,7 +140,7 @@ def _encode(
 def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Callable[[str], None]) -> None:
     """Put the film together, and give it its name."""
     records = [folder.record(number + 1) for number in range(end.segments)]
-    with closing(VideoSource(job.source)) as source, PendingFile(job.output, job.overwrite) as pending:
+    with closing(VideoSource(job.source, job.tags)) as source, PendingFile(job.output, job.overwrite) as pending:
         writer = VideoWriter(
             pending, recipe.encoder, source.info, recipe.scale, source, job.drop_unsupported, recipe.threads
         )

@@ -67,6 +67,7 @@ class SegmentWriter:
         self._file = PacketWriter(folder.packets(number))
         self._video = recipe.open()
         self._decoder = _decoder(recipe.encoder.codec)
+        self._decoder.width, self._decoder.height = self._video.size  # FFV1 has them in the container alone
         self._extradata = ""
         self._given: list[int] = []
         self._decoded: list[int | None] = []

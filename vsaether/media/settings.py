@@ -12,6 +12,7 @@ import vapoursynth as vs
 import vsaether
 
 from .encoders import Encoding
+from .formats import AS_TAGGED, TagOverride
 
 _ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words
 
@@ -26,6 +27,10 @@ class Job:
     backend: str = field(default="auto", metadata=_ASIDE)
     tile: tuple[int, int] | None = None
     num_streams: int = vsaether.backends.NUM_STREAMS
+    overlap: tuple[int, int] | None = None
+    device_id: int = 0
+    tags: TagOverride = AS_TAGGED
+    dither: str = "ordered"
     encoding: Encoding = field(default_factory=Encoding)
     rate: Fraction | None = None
     limit: int | None = None
@@ -47,5 +52,12 @@ def settings(job: Job) -> dict[str, Any]:
 def upscaling(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
     """The filter that a job asks for."""
     return lambda clip: vsaether.upscale(
-        clip, job.engine, backend=job.backend, tile=job.tile, num_streams=job.num_streams
+        clip,
+        job.engine,
+        backend=job.backend,
+        tile=job.tile,
+        overlap=job.overlap,
+        num_streams=job.num_streams,
+        device_id=job.device_id,
+        dither_type=job.dither,
     )

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from vsaether.errors import MediaError
 
 from .clock import Clock
-from .formats import Layout, Tags, complete, fraction, planar
+from .formats import AS_TAGGED, Layout, TagOverride, Tags, complete, fraction, planar
 from .timing import Grid
 
 _PROBED = 16
@@ -85,8 +85,9 @@ class VideoSource:
     Raises MediaError if the file cannot be opened, or holds no video which can be decoded.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tags: TagOverride = AS_TAGGED) -> None:
         self.path = path
+        self._tags = tags
         self.damage = Damage()
         """What has been found damaged so far."""
         self.missing = 0
@@ -168,6 +169,8 @@ class VideoSource:
     def _read(self) -> Iterator[tuple[av.VideoFrame | av.Packet, Fraction]]:
         """What is decoded, each with the sample aspect ratio the video has by then (PyAV's frames do not tell it)."""
         for item in _decode(self.container, self.stream, self):
+            if isinstance(item, av.VideoFrame):
+                self._tags.put(item)
             yield item, fraction(self.decoder.sample_aspect_ratio or 1) or Fraction(1)
 
     def _fetch(self) -> bool:
