@@ -14,6 +14,9 @@ import pytest
 import torch
 from api import Aborted, registry
 from calls import Context, call, nodes
+from nodes.impl.onnx.model import OnnxGeneric
+from nodes.impl.upscale.tiler import MaxTileSize
+from packages.chaiNNer_pytorch.settings import PyTorchSettings
 from PIL import Image
 from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader
 
@@ -25,6 +28,12 @@ from export import runtimes
 from presets import engine
 
 TINY, QAT = (presets.path("tiny_2x", kind) for kind in ("notfused", "qat"))
+
+
+@pytest.fixture(autouse=True)
+def one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/export has what verification is; here it runs on one picture."""
+    monkeypatch.setattr("chainner_nodes.nodes.export_to_onnx.CHECKS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +72,6 @@ def test_upscale_keeps_the_order_of_colours(model: ImageModelDescriptor, bgr: np
     assert np.abs(result - direct(model, bgr[:, :, ::-1])[:, :, ::-1]).max() > 1e-3  # the order matters to the network
 
 
-def test_batches_are_rgb_and_come_back(bgr: np.ndarray) -> None:
-    bgra = np.dstack((bgr, bgr[:, :, 0] / 2))
-    for img, order in ((bgr, [2, 1, 0]), (bgra, [2, 1, 0, 3]), (bgr[:, :, 0], [0])):
-        batch = _upscale.to_batch(img)
-        np.testing.assert_array_equal(batch[0], np.atleast_3d(img).transpose(2, 0, 1)[order])
-        np.testing.assert_array_equal(_upscale.from_batch(batch), np.atleast_3d(img))
-
-
 def test_gray_stays_gray(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
     gray = bgr[:, :, 2]
     result = call("upscale_image", gray, model)
@@ -81,49 +82,43 @@ def test_gray_stays_gray(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
 
 @pytest.mark.parametrize("separate", [0, 1])
 def test_alpha_is_kept(model: ImageModelDescriptor, bgr: np.ndarray, separate: int) -> None:
-    opaque = np.dstack((bgr, np.full(bgr.shape[:2], 0.5, np.float32)))
-    result = call("upscale_image", opaque, model, 0, 256, separate)
-    np.testing.assert_allclose(result[:, :, :3], direct(model, bgr), atol=1e-6)
-    np.testing.assert_array_equal(result[:, :, 3], 0.5)
     ramp = np.linspace(0, 1, bgr.shape[1], dtype=np.float32)
-    faded = np.dstack((bgr, np.broadcast_to(ramp, bgr.shape[:2])))
-    result = call("upscale_image", faded, model, 0, 256, separate)
-    assert result.shape == (120, 152, 4)
-    np.testing.assert_allclose(result[10:-10, 1:-1:2, 3].mean(0), ramp[: 152 // 2][:-1] + 0.0045, atol=0.03)
+    for alpha in (0.5, ramp):
+        img = np.dstack((bgr, np.broadcast_to(np.float32(alpha), bgr.shape[:2])))
+        result = call("upscale_image", img, model, 0, 256, separate)
+        assert result.shape == (120, 152, 4)
+        if np.isscalar(alpha):
+            np.testing.assert_allclose(result[:, :, :3], direct(model, bgr), atol=1e-6)
+            np.testing.assert_array_equal(result[:, :, 3], alpha)
+        else:
+            np.testing.assert_allclose(result[10:-10, 1:-1:2, 3].mean(0), ramp[: 152 // 2][:-1] + 0.0045, atol=0.03)
 
 
-def test_tiles_equal_the_whole_and_tell_their_progress(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+def settings(gibibytes: int = 0) -> PyTorchSettings:
+    return PyTorchSettings(use_cpu=True, use_fp16=False, gpu_index=0, budget_limit=gibibytes)
+
+
+def upscaled(bgr: np.ndarray, run: Any, radius: int, tile: int) -> np.ndarray:
+    tiler = MaxTileSize(tile)
+    return _upscale.upscale(bgr, run, channels=3, radius=radius, tiler=tiler, separate_alpha=False, progress=None)
+
+
+def test_tiles_equal_the_whole_tell_their_progress_and_can_be_stopped(
+    model: ImageModelDescriptor, bgr: np.ndarray
+) -> None:
+    """Without the pixels that they depend on they would differ."""
     context = Context()
     tiled = call("upscale_image", bgr, model, -3, 24, context=context)
     np.testing.assert_allclose(tiled, call("upscale_image", bgr, model, -1), atol=1e-6)
     assert context.told == sorted(context.told) and context.told[-1] == 1 and len(context.told) == 3 * 4
-    # tiles without the pixels that they depend on do differ
-    run = _models.runner(model, _settings())
-    seams = _upscale.upscale(bgr, run, channels=3, radius=0, tiler=_tiler(24), separate_alpha=False, progress=None)
-    assert np.abs(seams - tiled).max() > 1e-3
-
-
-def _settings() -> Any:
-    from chainner_nodes.nodes._package import get_settings
-
-    return get_settings(Context())
-
-
-def _tiler(size: int) -> Any:
-    from nodes.impl.upscale.tiler import MaxTileSize
-
-    return MaxTileSize(size)
-
-
-def test_abort_stops_between_tiles(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
-    context = Context()
+    assert np.abs(upscaled(bgr, _models.runner(model, settings()), 0, 24) - tiled).max() > 1e-3
     context.abort = True
     with pytest.raises(Aborted):
         call("upscale_image", bgr, model, context=context)
 
 
 def test_lack_of_memory_makes_smaller_tiles(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
-    run, sizes = _models.runner(model, _settings()), []
+    run, sizes = _models.runner(model, settings()), []
 
     def small(batch: np.ndarray) -> np.ndarray:
         sizes.append(batch.shape[2])
@@ -131,22 +126,15 @@ def test_lack_of_memory_makes_smaller_tiles(model: ImageModelDescriptor, bgr: np
             raise RuntimeError("CUDA out of memory")
         return run(batch)
 
-    result = _upscale.upscale(bgr, small, channels=3, radius=12, tiler=_tiler(100), separate_alpha=False, progress=None)
-    np.testing.assert_allclose(result, direct(model, bgr), atol=1e-6)
+    np.testing.assert_allclose(upscaled(bgr, small, 12, 100), direct(model, bgr), atol=1e-6)
     assert sizes[0] == 60 and sizes[-1] <= 50
 
 
 def test_automatic_tiles_follow_the_memory(model: ImageModelDescriptor) -> None:
-    few, many = (_models.fitting_pixels(model, _limited(n)) for n in (1, 2))
+    few, many = (_models.fitting_pixels(model, settings(n)) for n in (1, 2))
     assert 0 < few < many
     measured = engine.read(presets.read("tiny_2x", "fp32"), "fp32").bytes_per_pixel
     assert measured <= 0.8 * 2**30 / few < 6 * measured  # unfused layers are wider
-
-
-def _limited(gibibytes: int) -> Any:
-    from chainner_nodes.nodes._package import PyTorchSettings
-
-    return PyTorchSettings(use_cpu=True, use_fp16=False, gpu_index=0, budget_limit=gibibytes)
 
 
 @pytest.mark.parametrize("runtime", ["ov", "ort"])
@@ -198,13 +186,6 @@ def test_video_node_computes_repeated_frames_once(bgr: np.ndarray, monkeypatch: 
         call("upscale_video_frame", bgr[:, :, 0], "tiny_2x_int8")
 
 
-def test_fused_model_gives_the_same_images(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
-    fused = call("fuse_model", model)
-    config: Any = fused.model.config
-    assert config.fused == "full" and "fused" in fused.tags and "fused" not in model.tags
-    np.testing.assert_allclose(call("upscale_image", bgr, fused), call("upscale_image", bgr, model), atol=1e-4)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, tmp_path: Path, precision: str) -> None:
     images = tmp_path / "images"
@@ -222,55 +203,56 @@ def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, t
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_models_that_run_in_fp16_are_exported_and_fused_with_the_weights_of_their_file(tmp_path: Path) -> None:
+def test_what_ran_in_fp16_is_fused_and_exported_with_the_weights_of_its_file(tmp_path: Path) -> None:
+    """Of chaiNNer's own Load Model nothing keeps them, and the nodes refuse."""
     expected = {k: v for k, v in arch.fuse(arch.load(TINY)).state_dict().items() if v.is_floating_point()}
     model = call("load_model", "file", TINY)[0]
-    model.half()  # as Load Model and Upscale Image do where FP16 is on
-    assert _models.fitting_pixels(model, _limited(1)) > 0
-    fused = call("fuse_model", model)
-    assert all(torch.equal(fused.model.state_dict()[k], v) for k, v in expected.items())
-    engine, _ = call("export_to_onnx", model, "fp32", None, tmp_path)
-    tensors = {
-        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_model_from_string(engine.bytes).graph.initializer
-    }
-    for key in ("conv_first.weight", "blocks.3.weight", "conv_last.bias"):
-        np.testing.assert_array_equal(tensors[key], expected[key].numpy())
     built_in = ModelLoader(torch.device("cpu")).load_from_file(TINY)
     assert isinstance(built_in, ImageModelDescriptor)
-    built_in.half()  # as chaiNNer's own Load Model does: nothing keeps the file's weights
+    for each in (model, built_in):
+        each.half()  # as the nodes do where FP16 is on
+        assert _models.fitting_pixels(each, settings(1)) > 0
+    fused = call("fuse_model", model)
+    assert "fused" in fused.tags and "fused" not in model.tags
+    assert all(torch.equal(fused.model.state_dict()[k], v) for k, v in expected.items())
+    exported = constants(call("export_to_onnx", model, "fp32", None, tmp_path)[0])
+    for key in ("conv_first.weight", "blocks.3.weight", "conv_last.bias"):
+        np.testing.assert_array_equal(exported[key], expected[key].numpy())
     for node, values in (("fuse_model", ()), ("export_to_onnx", ("fp32", None, tmp_path / "other"))):
         with pytest.raises(ValueError, match="FP16 off"):
             call(node, built_in, *values)
-    assert _models.fitting_pixels(built_in, _limited(1)) > 0
     assert not (tmp_path / "other").exists()
+
+
+def constants(model: OnnxGeneric) -> dict[str, np.ndarray]:
+    """Name: value, of the constants in an ONNX file."""
+    graph = onnx.load_model_from_string(model.bytes).graph
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
 def test_export_keeps_learnt_ranges_or_says_that_they_are_lost(tmp_path: Path) -> None:
     trained, name = call("load_model", "file", QAT)
-    assert name == QAT.stem
-    engine, _ = call("export_to_onnx", trained, "int8", None, tmp_path)
-    released = next((presets.DIR / "tiny_2x").glob("*_int8.onnx"))
-    assert _scales(engine.bytes) == _scales(released.read_bytes())
+    exported, _ = call("export_to_onnx", trained, "int8", None, tmp_path)
+    steps, released = (
+        sorted(float(value) for key, value in constants(model).items() if key.endswith("input_scale"))
+        for model in (exported, _engines.generic(presets.read("tiny_2x", "int8")))
+    )
+    assert name == QAT.stem and len(steps) > 5 and steps == released
     built_in = ModelLoader(torch.device("cpu")).load_from_file(QAT)
     with pytest.raises(ValueError, match="ranges were lost"):
         call("export_to_onnx", built_in, "int8", None, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def _scales(data: bytes) -> list[float]:
-    graph = onnx.load_model_from_string(data).graph
-    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    return sorted(float(tensors[n.input[1]]) for n in graph.node if n.op_type == "QuantizeLinear")
-
-
-def test_load_refuses_what_is_no_aethernet(tmp_path: Path, model: ImageModelDescriptor, bgr: np.ndarray) -> None:
+def test_load_refuses_what_is_no_aethernet(
+    tmp_path: Path, model: ImageModelDescriptor, bgr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, a Compact in a file or already loaded, and a damaged release."""
     with pytest.raises(ValueError, match="No file was given"):
         call("load_model", "file", None)
-    shapes = {"body.0.weight": (8, 3, 3, 3), "body.2.weight": (8, 8, 3, 3), "body.4.weight": (12, 8, 3, 3)}
-    other = {name: torch.zeros(shape) for name, shape in shapes.items()} | {"body.1.weight": torch.zeros(8)}
-    other |= {f"body.{i}.bias": torch.zeros(n) for i, n in ((0, 8), (2, 8), (4, 12))} | {
-        "body.3.weight": torch.zeros(8)
-    }
+    weights = {0: (8, 3, 3, 3), 1: (8,), 2: (8, 8, 3, 3), 3: (8,), 4: (12, 8, 3, 3)}
+    other = {f"body.{i}.weight": torch.zeros(shape) for i, shape in weights.items()}
+    other |= {f"body.{i}.bias": torch.zeros(weights[i][0]) for i in (0, 2, 4)}
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(arch.CheckpointError, match="not an AetherNet"):
         call("load_model", "file", tmp_path / "other.pth")
@@ -282,9 +264,6 @@ def test_load_refuses_what_is_no_aethernet(tmp_path: Path, model: ImageModelDesc
     ):
         with pytest.raises(ValueError, match="AetherNet models only"):
             call(name, *values)
-
-
-def test_load_refuses_a_damaged_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tiny_2x").mkdir()
     (tmp_path / "tiny_2x" / TINY.name).write_bytes(TINY.read_bytes()[:-1] + b"x")
     facts = presets.load("tiny_2x")
