@@ -89,7 +89,7 @@ setup(
             PLUGIN,
             [str(NATIVE / name) for name in GNU],
             include_dirs=[vapoursynth.get_include()],
-            depends=[str(path) for path in sorted(NATIVE.glob("*.h*"))],
+            depends=[str(path) for path in sorted(NATIVE.iterdir())],
             language="c++",
         )
     ],

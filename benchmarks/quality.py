@@ -61,13 +61,13 @@ def main() -> int:
         cells = "  ".join(f"{name} {m['psnr']:.2f}/{m['ssim']:.4f}" for name, m in rows[model].items())
         print(f"{model:48} {cells}", flush=True)
     if args.presets:
-        keep(rows)
+        write_presets(rows)
     if args.table:
         write(markdown(rows).encode(), args.table)
     return 0
 
 
-def keep(rows: dict[str, dict[str, dict[str, float]]]) -> None:
+def write_presets(rows: dict[str, dict[str, dict[str, float]]]) -> None:
     """Put the figures of engines into their presets' files, by precision."""
     for model, figures in rows.items():
         name, _, precision = model.rpartition("_")

@@ -130,7 +130,7 @@ def measure(group: str, entries: dict[str, Config], runs: dict[str, Path], args:
     if group in LIMITS:
         networks = {name: network(config) for name, config in entries.items()}
         width, height = map(int, args.size.split("x"))
-        times = speed.alone(network_times, list(networks.items()), width, height, args.rounds)
+        times = speed.in_process(network_times, list(networks.items()), width, height, args.rounds)
         macs_per_pixel = {name: macs(model) for name, model in networks.items()}
         result |= {"size": args.size, "rounds": args.rounds, "macs_per_pixel": macs_per_pixel, "times": times}
     return result

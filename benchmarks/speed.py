@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    networks = alone(network_times, width, height, args.rounds)
+    networks = in_process(network_times, width, height, args.rounds)
     scripts = script_times(width, height, args.rounds)
     result = {
         "machine": machine(),
@@ -70,7 +70,7 @@ def main() -> int:
     return 0
 
 
-def alone(part: Callable[..., Result], *args: Any) -> Result:
+def in_process(part: Callable[..., Result], *args: Any) -> Result:
     """Run a part in a process of its own: openvino's package and VapourSynth's plugin cannot share one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(part, *args).result()
@@ -145,7 +145,7 @@ def time_files(
 ) -> Times:
     """Milliseconds a frame of ONNX files on OpenVINO's CPU plugin, and of what else is given, in turns with them.
 
-    In a process without VapourSynth's plugin (`alone`).
+    In a process without VapourSynth's plugin (`in_process`).
 
     Files of int8 are refused where OpenVINO's int8 is not exact: the time of a wrong result is no time.
     """
@@ -186,7 +186,7 @@ def script_times(width: int, height: int, rounds: int) -> Times:
         turns.reverse()
         for name, hand in turns:
             label = f"{'by hand' if hand else 'vsaether'} {name}"
-            times.setdefault(label, []).append(alone(script_time, name, hand, width, height))
+            times.setdefault(label, []).append(in_process(script_time, name, hand, width, height))
     return {n: {"median_ms": statistics.median(t), "min_ms": min(t)} for n, t in sorted(times.items(), reverse=True)}
 
 

@@ -30,7 +30,7 @@ def check(frame: vs.VideoFrame) -> None:
         )
 
 
-def run(
+def upscale_with_alpha(
     clip: vs.VideoNode,
     rgb: vs.VideoNode,
     finish: Callable[[vs.VideoNode], vs.VideoNode],

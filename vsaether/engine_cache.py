@@ -99,7 +99,7 @@ class EngineCache:
         for path in sorted({*self.folder.glob(f"*{ENGINE}"), *self.folder.glob(f"*{SIDECAR}")}):
             engine = path.with_suffix(ENGINE)
             if engine not in states:
-                states[engine] = self._fault(engine)
+                states[engine] = self._defect(engine)
         return states
 
     def clear(self) -> int:
@@ -139,15 +139,15 @@ class EngineCache:
         path = self.folder / f"{name}{ENGINE}"
         if not path.exists():
             return None
-        if fault := self._fault(path):
-            _say(f"the cached engine {path} {fault}; it is built again")
+        if defect := self._defect(path):
+            _say(f"the cached engine {path} {defect}; it is built again")
             path.with_suffix(SIDECAR).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             return None
         os.utime(path.with_suffix(SIDECAR))
         return path
 
-    def _fault(self, path: Path) -> str | None:
+    def _defect(self, path: Path) -> str | None:
         entry = _read(path.with_suffix(SIDECAR))
         if entry is None:
             return "has no readable side-car"
@@ -173,7 +173,7 @@ class EngineCache:
         finally:
             for leftover in self.folder.glob(f"{name}.tmp*"):
                 leftover.unlink(missing_ok=True)
-        self._evict(keep=path)
+        self._evict(spared=path)
         return path
 
     def _write(self, name: str, data: bytes) -> Path:
@@ -185,13 +185,13 @@ class EngineCache:
             raise self._unusable(error) from error
         return path
 
-    def _evict(self, keep: Path) -> None:
+    def _evict(self, spared: Path) -> None:
         entries = self.entries()
         total = sum(entry.size for entry in entries)
         for entry in entries:
             if total <= self.limit:
                 return
-            if entry.path != keep:
+            if entry.path != spared:
                 entry.path.with_suffix(SIDECAR).unlink(missing_ok=True)
                 entry.path.unlink(missing_ok=True)
                 total -= entry.size

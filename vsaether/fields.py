@@ -25,7 +25,7 @@ from .errors import ClipError
 PROGRESSIVE, TOP_FIRST = 0, 2
 
 
-def are_in(clip: vs.VideoNode, props: Mapping[str, Any]) -> bool:
+def is_interlaced(clip: vs.VideoNode, props: Mapping[str, Any]) -> bool:
     """Whether frame 0 (props) is flagged as interlaced by ``_FieldBased``.
 
     Raises ClipError if it is, and its height cannot be parted into fields.
@@ -41,7 +41,7 @@ def are_in(clip: vs.VideoNode, props: Mapping[str, Any]) -> bool:
     return True
 
 
-def run(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
+def upscale_fields(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
     """Pass the fields of RGBS frames of even height through infer, which multiplies their size by scale.
 
     Which field comes first in time changes nothing here: all frames are treated as top field first.

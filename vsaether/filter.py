@@ -101,15 +101,15 @@ def _upscale(
     backend, engine = backends.select(backend_name, engine_name, num_streams=num_streams, device_id=device_id)
     if engines.is_preset(engine_name):
         _inform(f"{FILTER}: {engine_name} is {engine.name} with the backend {backend.name}")
-    if remark := backend.remark(engine.precision):
-        _warn(f"{FILTER}: {remark}")
+    if note := backend.note(engine.precision):
+        _warn(f"{FILTER}: {note}")
 
     with clip.get_frame(0) as frame:
         props = dict(frame.props)
         alpha.check(frame)
     _check_props(props)
     source = colour.describe(clip.format, clip.width, clip.height, props, matrix=matrix, range=range)
-    interlaced = fields.are_in(clip, props)
+    interlaced = fields.is_interlaced(clip, props)
     bytes_per_pixel = backend.bytes_per_pixel(engine)
 
     def plan(memory: int | None) -> tiling.Tiling:
@@ -142,7 +142,7 @@ def _upscale(
         nonlocal tiles
         while True:
             try:
-                return tiling.run(rgb, tiles, engine.scale, infer_tile)
+                return tiling.upscale_tiles(rgb, tiles, engine.scale, infer_tile)
             except BackendError as error:
                 if not OUT_OF_MEMORY.search(str(error)):
                     raise
@@ -153,13 +153,13 @@ def _upscale(
                 _warn(f"{FILTER}: too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
 
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
-        return fields.run(rgb, engine.scale, infer) if interlaced else infer(rgb)
+        return fields.upscale_fields(rgb, engine.scale, infer) if interlaced else infer(rgb)
 
     def finish(rgb: vs.VideoNode) -> vs.VideoNode:
         result = colour.from_rgb(rgb, source, dither)
         return result.std.CopyFrameProps(clip, props=["_FieldBased"]) if interlaced else result
 
-    return alpha.run(clip, colour.to_rgb(clip, source), finish, dither, picture, memory.tidy)
+    return alpha.upscale_with_alpha(clip, colour.to_rgb(clip, source), finish, dither, picture, memory.tidy)
 
 
 @functools.cache

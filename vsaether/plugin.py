@@ -9,7 +9,7 @@ from typing import Any
 import vapoursynth as vs
 
 
-def offer() -> None:
+def register_handler() -> None:
     """Give the native function the handler of the call which it is in. Only it may call this."""
     vs.core.aether.SetHandler(handle)
 

@@ -117,7 +117,9 @@ def _axis(direction: str, length: int, tile: int, overlap: int) -> Axis:
     return Axis(tile, starts, (0, *(start + overlap for start in starts[1:]), length))
 
 
-def run(clip: vs.VideoNode, tiling: Tiling, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
+def upscale_tiles(
+    clip: vs.VideoNode, tiling: Tiling, scale: int, infer: Callable[[vs.VideoNode], vs.VideoNode]
+) -> vs.VideoNode:
     """Pass a clip tile by tile through one call of infer, which multiplies its size by scale."""
     if tiling.count == 1:
         return infer(clip)

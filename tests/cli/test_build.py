@@ -45,7 +45,7 @@ def test_without_the_library_the_commands_are_said(
 
 
 def test_released_engines_keep_the_rules() -> None:
-    assert {engine.name: lint.faults(engine.model) for engine in engines.available()} == {
+    assert {engine.name: lint.violations(engine.model) for engine in engines.available()} == {
         engine.name: [] for engine in engines.available()
     }
 
@@ -95,8 +95,8 @@ def test_a_broken_rule_is_told_with_its_node(
     """Nothing is built then."""
     model = onnx.load(make_engine(precision="int8"))
     name = breaking(model)
-    faults = lint.faults(model.SerializeToString())
-    assert any(fault.startswith(f"node {name}: ") for fault in faults)
+    violations = lint.violations(model.SerializeToString())
+    assert any(line.startswith(f"node {name}: ") for line in violations)
     path = tmp_path / "broken.onnx"
     onnx.save(model, path)
     assert main(["build", str(path), str(tmp_path / "out.engine")]) == 1

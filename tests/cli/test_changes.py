@@ -11,7 +11,7 @@ import pytest
 import vapoursynth as vs
 
 from vsaether.media.formats import Layout, Tags
-from vsaether.media.graph import Upscaler
+from vsaether.media.graph import FrameUpscaler
 
 from .conftest import Run, make_video, read
 
@@ -136,7 +136,7 @@ def test_results_are_copies_only_of_what_has_to_be_carried(monkeypatch: pytest.M
     scaled = []
     layout, tags = Layout(vs.GRAY, 8), Tags(2, 1, 2, 2, 0)
     for carries in (True, False):
-        upscaler = Upscaler(
+        upscaler = FrameUpscaler(
             lambda clip: clip.resize.Point(clip.width * 2, clip.height * 2),
             2,
             lambda layout, tags, suffix: (layout, tags),

@@ -52,7 +52,7 @@ def test_int8_is_right_and_said_on_every_processor(
             clip = noise(vs.RGBS, 48, 32)
             ours = np.stack(planes(vsaether.upscale(clip, engine.name, backend="ov")))
             vsaether.upscale(clip, engine.name, backend="ov")  # it is said once
-            assert said == ([] if exact else [f"aether.Upscale: {backends.OpenVINO.remark('int8')}"])
+            assert said == ([] if exact else [f"aether.Upscale: {backends.OpenVINO.note('int8')}"])
             reference = np.stack(planes(vsaether.upscale(clip, engine.name, backend="ort")))
             assert -10 * np.log10(np.mean((ours - reference) ** 2)) > 40, engine.name  # saturated: 30 and less
     finally:

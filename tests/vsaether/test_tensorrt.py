@@ -292,6 +292,6 @@ def test_a_graph_that_breaks_a_rule_is_refused(make_engine: Any) -> None:
 
 
 def test_int8_is_advised_against_where_it_is_slow() -> None:
-    assert "fp16" in (backends.TensorRTRTX.remark("int8") or "")
-    assert backends.TensorRTRTX.remark("fp16") is None
-    assert backends.TensorRT.remark("int8") is None
+    assert "fp16" in (backends.TensorRTRTX.note("int8") or "")
+    assert backends.TensorRTRTX.note("fp16") is None
+    assert backends.TensorRT.note("int8") is None

@@ -63,7 +63,7 @@ def scale(path: Path, backend: Any, clip: vs.VideoNode, **options: Any) -> vs.Vi
 
 def skip_inexact(path: Path, backend: str) -> None:
     """Skip, aloud, what OpenVINO computes wrongly on processors without VNNI, and no host but vsaether corrects."""
-    if path.stem.endswith("int8") and backend == "OV_CPU" and vsaether.backends.OpenVINO.remark("int8"):
+    if path.stem.endswith("int8") and backend == "OV_CPU" and vsaether.backends.OpenVINO.note("int8"):
         pytest.skip("OpenVINO's own int8 is not exact on this processor (no VNNI): not tested")
 
 

@@ -49,7 +49,7 @@ class Backend(Protocol):
         ...
 
     @classmethod
-    def remark(cls, precision: str) -> str | None:
+    def note(cls, precision: str) -> str | None:
         """In what other way than one expects an engine of that precision is computed here, or None."""
         ...
 
@@ -90,7 +90,7 @@ class Common:
         return None
 
     @classmethod
-    def remark(cls, precision: str) -> str | None:
+    def note(cls, precision: str) -> str | None:
         return None
 
     def bytes_per_pixel(self, engine: Engine) -> int:

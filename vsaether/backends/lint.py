@@ -9,7 +9,7 @@ from onnx import NodeProto, numpy_helper
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 
-def faults(model: bytes) -> list[str]:
+def violations(model: bytes) -> list[str]:
     """One line a broken rule, with the node's name; empty for a graph that keeps all of them.
 
     Rules (NVIDIA's documentation of explicit quantisation): int8 is symmetric, so zero points are int8 and 0 (uint8

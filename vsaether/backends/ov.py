@@ -53,7 +53,7 @@ class OpenVINO(Common):
             return str(error)
 
     @classmethod
-    def remark(cls, precision: str) -> str | None:
+    def note(cls, precision: str) -> str | None:
         if precision != "int8" or _openvino_int8():
             return None
         return "int8 is computed in float32 here, as this processor has no 8-bit dot products (VNNI)"
@@ -61,7 +61,7 @@ class OpenVINO(Common):
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
         if self.device != "CPU":
             return self._run_on(clip, engine)
-        model = int8.with_float_weights(engine.model) if self.remark(engine.precision) else engine.model
+        model = int8.with_float_weights(engine.model) if self.note(engine.precision) else engine.model
         return _openvino(clip, model, self.num_streams)
 
     def _run_on(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:

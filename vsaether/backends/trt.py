@@ -71,8 +71,10 @@ class TensorRT(Common):
 
     @classmethod
     def refusal(cls, engine: Engine) -> str | None:
-        faults = _faults(engine.model) if engine.precision == "int8" else ()
-        return f"the graph of {engine.name} breaks rules of TensorRT: {'; '.join(faults[:3])}" if faults else None
+        violations = _violations(engine.model) if engine.precision == "int8" else ()
+        return (
+            f"the graph of {engine.name} breaks rules of TensorRT: {'; '.join(violations[:3])}" if violations else None
+        )
 
     def memory(self) -> int | None:
         """Half of the card's: whole frames, and as much again for what the library wants beside them."""
@@ -143,8 +145,8 @@ class TensorRT(Common):
 
 
 @functools.lru_cache(maxsize=8)
-def _faults(model: bytes) -> tuple[str, ...]:
-    return tuple(lint.faults(model))
+def _violations(model: bytes) -> tuple[str, ...]:
+    return tuple(lint.violations(model))
 
 
 @functools.cache

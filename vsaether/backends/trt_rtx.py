@@ -21,7 +21,7 @@ class TensorRTRTX(TensorRT):
     install: ClassVar[str] = "pip install vapoursynth-mlrt-trt-rtx tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings"
 
     @classmethod
-    def remark(cls, precision: str) -> str | None:
+    def note(cls, precision: str) -> str | None:
         if precision != "int8":
             return None
         return "int8 moves more memory than fp16 in TensorRT for RTX, which writes float32 after it: take fp16"

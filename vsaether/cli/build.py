@@ -12,7 +12,7 @@ LIBRARIES = {"tensorrt": TensorRT, "tensorrt-rtx": TensorRTRTX}
 
 
 @dataclass(frozen=True)
-class Build:
+class EngineBuild:
     """What to build: an engine's name or file, where to, for which shapes, with which library."""
 
     engine: str
@@ -23,7 +23,7 @@ class Build:
     overwrite: bool = False
 
 
-def run(job: Build) -> str:
+def build(job: EngineBuild) -> str:
     """Build, and say what was built; without the library, the commands for NVIDIA's trtexec instead.
 
     The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete. Raises
@@ -32,8 +32,8 @@ def run(job: Build) -> str:
     engine = vsaether.engines.resolve(job.engine)
     least, best, most = map(builder.parse_shape, job.shapes)
     options = builder.BuildOptions(least, best, most, level=job.level)
-    if faults := lint.faults(engine.model):
-        raise MediaError(f"{engine.name} is not built: {'; '.join(faults)}")
+    if violations := lint.violations(engine.model):
+        raise MediaError(f"{engine.name} is not built: {'; '.join(violations)}")
     if job.output.exists() and not job.overwrite:
         raise MediaError(f"{job.output} exists; give another name, or --overwrite")
     trt = LIBRARIES[job.library].library()

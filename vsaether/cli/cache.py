@@ -16,10 +16,10 @@ def show() -> str:
 def verify() -> str:
     """Compare every engine with its side-car. Raises MediaError where one is not what was written."""
     states = engine_cache.EngineCache().verify()
-    faults = [f"{path} {fault}" for path, fault in states.items() if fault]
-    if faults:
+    defects = [f"{path} {defect}" for path, defect in states.items() if defect]
+    if defects:
         raise MediaError(
-            f"{'; '.join(faults)}; such engines are never loaded, and are built again when they are needed"
+            f"{'; '.join(defects)}; such engines are never loaded, and are built again when they are needed"
         )
     return f"{len(states)} engines are what was written"
 

@@ -188,11 +188,11 @@ def _engines(options: argparse.Namespace) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from .build import Build, run
+    from .build import EngineBuild, build
 
     shapes = (options.min_shapes, options.opt_shapes, options.max_shapes)
-    job = Build(options.engine, options.output, options.library, shapes, options.level, options.overwrite)
-    print(run(job))
+    job = EngineBuild(options.engine, options.output, options.library, shapes, options.level, options.overwrite)
+    print(build(job))
 
 
 def _cache(options: argparse.Namespace) -> None:

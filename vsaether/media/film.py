@@ -15,7 +15,7 @@ from vsaether.errors import MediaError
 
 from .cuts import Cutter, checksum
 from .formats import planar
-from .graph import Upscaler
+from .graph import FrameUpscaler
 from .manifest import JobFolder, Record
 from .reading import Reader, seconds
 from .segments import Recipe, SegmentWriter
@@ -60,7 +60,7 @@ class FilmRun:
         self,
         folder: JobFolder,
         recipe: Recipe,
-        upscaler: Upscaler,
+        upscaler: FrameUpscaler,
         done: dict[int, Record],
         progress: Callable[[], object],
     ) -> None:

@@ -39,7 +39,7 @@ class _Chain:
 
 
 @dataclass
-class _Job:
+class _Queued:
     number: int
     frame: av.VideoFrame
     chain: _Chain
@@ -47,7 +47,7 @@ class _Job:
     name: str
 
 
-class Upscaler:
+class FrameUpscaler:
     """Upscales frames one after the other, ``depth`` of them at a time.
 
     ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
@@ -74,7 +74,7 @@ class Upscaler:
         self._size = size
         self._carries = carries
         self._chains: OrderedDict[tuple, _Chain] = OrderedDict()
-        self._jobs: deque[_Job] = deque()
+        self._queue: deque[_Queued] = deque()
 
     def push(self, frame: av.VideoFrame, name: str) -> Iterator[tuple[av.VideoFrame, str]]:
         """Hand a frame over, and get the finished ones for which there is no more room in the queue."""
@@ -93,19 +93,19 @@ class Upscaler:
         number = chain.count
         chain.count += 1
         chain.pending[number] = given
-        self._jobs.append(_Job(number, frame, chain, chain.node.get_frame_async(number), name))
-        while len(self._jobs) > self._depth:
-            yield self._finish(self._jobs.popleft())
+        self._queue.append(_Queued(number, frame, chain, chain.node.get_frame_async(number), name))
+        while len(self._queue) > self._depth:
+            yield self._finish(self._queue.popleft())
 
     def flush(self) -> Iterator[tuple[av.VideoFrame, str]]:
         """The frames still in the queue."""
-        while self._jobs:
-            yield self._finish(self._jobs.popleft())
+        while self._queue:
+            yield self._finish(self._queue.popleft())
 
     def close(self) -> None:
         """Wait for the frames in work and forget them."""
-        while self._jobs:
-            self._jobs.popleft().future.exception()
+        while self._queue:
+            self._queue.popleft().future.exception()
         self._chains.clear()
 
     def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame, whole: tuple[int, int]) -> _Chain:
@@ -121,13 +121,13 @@ class Upscaler:
             clip = _resized(clip, whole, size, _padded(target, *size, "_FieldBased" in first.props), layout.alpha)
         return _Chain(clip, target, wanted, size, pending)
 
-    def _finish(self, job: _Job) -> tuple[av.VideoFrame, str]:
+    def _finish(self, queued: _Queued) -> tuple[av.VideoFrame, str]:
         try:
-            result = job.future.result()
+            result = queued.future.result()
         finally:
-            job.chain.pending.pop(job.number, None)
+            queued.chain.pending.pop(queued.number, None)
         with result:
-            return self._to_av(result, job.frame, job.chain), job.name
+            return self._to_av(result, queued.frame, queued.chain), queued.name
 
     def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, chain: _Chain) -> av.VideoFrame:
         target, tags, (width, height) = chain.layout, chain.tags, chain.size

@@ -22,7 +22,7 @@ from . import encoders, progress, resume
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
-from .graph import Upscaler
+from .graph import FrameUpscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
@@ -97,7 +97,9 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             return _in_segments(job, source, backend, engine, notice)
         pending, writer = _output(job, source, engine.scale, stack)
         depth = job.num_streams + 2
-        upscaler = Upscaler(upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries, job.dither)
+        upscaler = FrameUpscaler(
+            upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries, job.dither
+        )
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)
@@ -145,7 +147,7 @@ def _summary(
     **others: Any,
 ) -> Summary:
     size = source.info.width * engine.scale, source.info.height * engine.scale
-    precision = "; ".join(filter(None, (engine.precision, backend.remark(engine.precision))))
+    precision = "; ".join(filter(None, (engine.precision, backend.note(engine.precision))))
     return Summary(engine.name, precision, backend.name, frames, seconds, size, job.source, job.output, **others)
 
 
@@ -211,7 +213,7 @@ def _numbered(pattern: str, name: str, number: int) -> str:
     return _PATTERN.sub(lambda found: found[0] % number, pattern, count=1)
 
 
-def _loop(job: Job, reader: Reader, upscaler: Upscaler, writer: VideoWriter | ImageWriter) -> None:
+def _loop(job: Job, reader: Reader, upscaler: FrameUpscaler, writer: VideoWriter | ImageWriter) -> None:
     """All frames upscaled and written, and all else copied, in one pass."""
     with progress.bar(reader.total) as bar:
 

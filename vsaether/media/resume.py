@@ -16,7 +16,7 @@ from .changes import Changes
 from .cuts import LONGEST, Cutter
 from .files import PendingFile, check_target
 from .film import FilmRun
-from .graph import Upscaler
+from .graph import FrameUpscaler
 from .interrupts import Interrupted, stoppable
 from .manifest import End, JobFolder, Record
 from .muxer import VideoWriter
@@ -120,7 +120,9 @@ def _encode(
     reader = Reader(source, job.limit, writer.timing, changes)
     before = sum(record.frames for record in done.values())
     depth = job.num_streams + 2
-    upscaler = Upscaler(upscaling(job), recipe.scale, writer.target, depth, writer.size, source.carries, job.dither)
+    upscaler = FrameUpscaler(
+        upscaling(job), recipe.scale, writer.target, depth, writer.size, source.carries, job.dither
+    )
 
     def asked() -> None:
         notice("stopping where this segment ends; Ctrl-C again stops at once")

@@ -4,7 +4,8 @@
  * The filter itself is the Python function vsaether.upscale; this file makes it a native VapourSynth function, so that
  * it autoloads, is listed with its typed arguments, and works in scripts which import nothing.
  *
- * A call goes: Upscale -> Python's vsaether.plugin.offer() -> aether.SetHandler(handler) -> Upscale calls the handler.
+ * A call goes: Upscale -> Python's vsaether.plugin.register_handler() -> aether.SetHandler(handler) -> Upscale calls
+ * the handler.
  * The handler is handed over anew for every call and freed at its end. Nothing is kept between calls, so no reference
  * outlives its core, and several cores or script environments in one process do not meet here.
  *
@@ -92,16 +93,16 @@ static VSFunction *request_handler(VSCore *core, char *message) {
     waiting = &call;
     int gil = py.gil_ensure();
     PyObject *module = py.import_module("vsaether.plugin");
-    PyObject *offer = module ? py.get_attribute(module, "offer") : NULL;
-    PyObject *result = offer ? py.call(offer) : NULL;
+    PyObject *function = module ? py.get_attribute(module, "register_handler") : NULL;
+    PyObject *result = function ? py.call(function) : NULL;
     if (!result)
         describe_exception(&py, message);
     else if (!call.handler)
         snprintf(message, MESSAGE_SIZE, FILTER "the script environment that runs now belongs to another core");
     if (result)
         py.decref(result);
-    if (offer)
-        py.decref(offer);
+    if (function)
+        py.decref(function);
     if (module)
         py.decref(module);
     py.gil_release(gil);

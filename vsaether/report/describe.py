@@ -37,8 +37,8 @@ def engines() -> str:
 def _ready(backend: str) -> str:
     kind = vsaether.backends.BACKENDS[backend]
     passed = kind.passed_over()
-    remarks = map(kind.remark, vsaether.engines.PRECISIONS)
-    return "; ".join(["ready", *filter(None, remarks), *([f"not taken by auto: {passed}"] if passed else [])])
+    notes = map(kind.note, vsaether.engines.PRECISIONS)
+    return "; ".join(["ready", *filter(None, notes), *([f"not taken by auto: {passed}"] if passed else [])])
 
 
 def info(path: Path) -> str:
