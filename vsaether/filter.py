@@ -13,6 +13,7 @@ from typing import Any
 import vapoursynth as vs
 
 from . import alpha, backends, colour, engines, fields, memory, tiling
+from . import reuse as reusing
 from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
 
 FILTER = "aether.Upscale"
@@ -37,6 +38,7 @@ def upscale(
     range: int | str | None = None,
     dither_type: str | None = None,
     dither: str | None = None,
+    reuse: bool = True,
 ) -> vs.VideoNode:
     """Upscale a clip with an AetherNet engine. ``core.aether.Upscale`` is the same filter.
 
@@ -66,6 +68,9 @@ def upscale(
         range: 0 or "limited", 1 or "full", where the clip's ``_Range`` is wrong.
         dither_type: "none", "ordered" (the default), "random" or "error_diffusion", for integer results.
         dither: the older name of dither_type.
+        reuse: do not compute again what repeats: frames and tiles which equal earlier ones, and on the backend
+            "native" the parts of a frame that have not changed. The result is the same, bit for bit, in any order of
+            frames (see vsaether.reuse).
 
     Raises:
         vapoursynth.Error: the clip or an argument is not allowed, or the engine or backend cannot be used; it says
@@ -75,7 +80,7 @@ def upscale(
         if dither is not None and dither_type is not None:
             raise ArgumentError("dither is the older name of dither_type; give one of them")
         dither = dither_type or dither or "ordered"
-        return _upscale(clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither)
+        return _upscale(clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither, reuse)
     except vs.Error as error:
         kind = type(error) if isinstance(error, AetherError) else AetherError
         raise kind(f"{FILTER}: {error}") from error
@@ -92,6 +97,7 @@ def _upscale(
     matrix: int | str | None,
     range: int | str | None,
     dither: str,
+    reuse: bool,
 ) -> vs.VideoNode:
     _check_clip(clip)
     if dither not in colour.DITHERS:
@@ -125,10 +131,15 @@ def _upscale(
         )
 
     tiles = plan(backend.memory())
+    if reuse and not reusing.available():
+        _warn(f"{FILTER}: the native plugin is missing or of another version, so all is computed, also what repeats")
+        reuse = False
 
     def infer_tile(rgb: vs.VideoNode) -> vs.VideoNode:
+        # Frames of one kind come in turns: picture and alpha, both fields, each tile.
+        period = tiles.count * (4 if interlaced else 2)
         try:
-            result = backend.run(rgb, engine)
+            result = backend.run_changes(rgb, engine, period) if reuse else backend.run(rgb, engine)
         except vs.Error as error:
             raise BackendError(f"the backend {backend.name} cannot run the engine {engine.name}: {error}") from error
         if (result.width, result.height) != (rgb.width * engine.scale, rgb.height * engine.scale):
@@ -138,11 +149,14 @@ def _upscale(
             )
         return result
 
+    def once(rgb: vs.VideoNode) -> vs.VideoNode:
+        return reusing.run(rgb, infer_tile) if reuse else infer_tile(rgb)
+
     def infer(rgb: vs.VideoNode) -> vs.VideoNode:
         nonlocal tiles
         while True:
             try:
-                return tiling.upscale_tiles(rgb, tiles, engine.scale, infer_tile)
+                return tiling.upscale_tiles(rgb, tiles, engine.scale, once)
             except BackendError as error:
                 if not OUT_OF_MEMORY.search(str(error)):
                     raise

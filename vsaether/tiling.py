@@ -64,13 +64,13 @@ def plan(
     """
     over_x, over_y = overlap or (radius, radius)
     if tile is None:
-        tile = _fit(width, height, over_x, over_y, (memory or _budget()) // bytes_per_pixel)
+        tile = _fit(width, height, over_x, over_y, (memory or budget()) // bytes_per_pixel)
     return Tiling(_axis("horizontal", width, tile[0], over_x), _axis("vertical", height, tile[1], over_y))
 
 
-def _budget() -> int:
-    """A fixed limit, or a quarter of a small machine's or container's memory. What is free at the moment must not
-    decide, or the same script could give other bytes tomorrow.
+def budget() -> int:
+    """Bytes for tiles: a fixed limit, or a quarter of a small machine's or container's memory. What is free at the
+    moment must not decide, or the same script could give other bytes tomorrow.
     """
     return min(MEMORY, system.memory() // 4)
 

@@ -126,6 +126,6 @@ def test_limits_of_a_container_count(tmp_path: Path, groups: str, files: dict[st
 
 def test_the_budget_is_a_quarter_of_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has, and never more than the fixed one."""
-    for limits, budget in (([4 << 20, 8 << 20], 1 << 20), ([1 << 62], tiling._budget())):
+    for limits, budget in (([4 << 20, 8 << 20], 1 << 20), ([1 << 62], tiling.budget())):
         monkeypatch.setattr(system, "_group_limits", lambda groups, root, limits=limits: limits)
-        assert tiling._budget() == budget <= tiling.MEMORY
+        assert tiling.budget() == budget <= tiling.MEMORY

@@ -1,5 +1,6 @@
 """What every backend is."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -65,9 +66,13 @@ class Backend(Protocol):
         """RGBS frames in [0, 1] through the engine: RGBS frames of scale times the size, not clamped."""
         ...
 
+    def run_changes(self, clip: vs.VideoNode, engine: Engine, period: int) -> vs.VideoNode:
+        """As run, to the same bytes; a frame is likely to differ little from the one ``period`` frames before."""
+        ...
+
 
 @dataclass(frozen=True)
-class Common:
+class Common(ABC):
     """What backends do if they have nothing special to say.
 
     num_streams: inferences at the same time.
@@ -98,6 +103,12 @@ class Common:
 
     def memory(self) -> int | None:
         return None
+
+    @abstractmethod
+    def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode: ...
+
+    def run_changes(self, clip: vs.VideoNode, engine: Engine, period: int) -> vs.VideoNode:
+        return self.run(clip, engine)
 
 
 @dataclass(frozen=True)

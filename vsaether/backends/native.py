@@ -15,6 +15,7 @@ from ..errors import ArgumentError, BackendError
 from .base import OnCPU
 
 MAX_THREADS = 256
+MOST_PERIOD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Native(OnCPU):
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
         return vs.core.aether.Run(clip, _blob(engine).data, threads=self.threads)
+
+    def run_changes(self, clip: vs.VideoNode, engine: Engine, period: int) -> vs.VideoNode:
+        return vs.core.aether.Run(
+            clip, _blob(engine).data, threads=self.threads, radius=engine.radius, period=min(period, MOST_PERIOD)
+        )
 
 
 def _forms() -> list[str]:

@@ -1,5 +1,6 @@
 /*
- * VapourSynth plugin "aether": core.aether.Upscale(clip, engine=...), and the kernels of the backend native (run.h).
+ * VapourSynth plugin "aether": core.aether.Upscale(clip, engine=...), the kernels of the backend native (run.h),
+ * and the reuse of results (reuse.h).
  *
  * The filter itself is the Python function vsaether.upscale; this file makes it a native VapourSynth function, so that
  * it autoloads, is listed with its typed arguments, and works in scripts which import nothing.
@@ -17,6 +18,7 @@
 
 #include "VapourSynth4.h"
 
+#include "reuse.h"
 #include "run.h"
 #include "system.h"
 
@@ -150,8 +152,9 @@ VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
     vspapi->registerFunction("Upscale",
                              "clip:vnode;engine:data:opt;backend:data:opt;tile:int[]:opt;overlap:int[]:opt;"
                              "num_streams:int:opt;device_id:int:opt;matrix:int:opt;range:int:opt;dither:data:opt;"
-                             "matrix_s:data:opt;range_s:data:opt;dither_type:data:opt;",
+                             "matrix_s:data:opt;range_s:data:opt;dither_type:data:opt;reuse:int:opt;",
                              "clip:vnode;", upscale, NULL, plugin);
     vspapi->registerFunction("SetHandler", "handler:func;", "", set_handler, NULL, plugin);
     aether_register_run(plugin, vspapi);
+    aether_register_reuse(plugin, vspapi);
 }

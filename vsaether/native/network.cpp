@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include "form.hpp"
+#include "regions.hpp"
 #include "system.h"
 
 #include <algorithm>
@@ -116,6 +117,43 @@ int aether_network_run(AetherNetwork *network, const float *const in[3], ptrdiff
         network->form->run(picture, *network->workers);
     });
     return good ? 0 : -1;
+}
+
+int aether_network_update(AetherNetwork *network, const float *const in[3], const float *const before[3],
+                          ptrdiff_t in_stride, float *const out[3], ptrdiff_t out_stride, int width, int height,
+                          int radius, int64_t *work, char *error, size_t error_size) {
+    int failed = 0;
+    const bool good = guarded(error, error_size, [&] {
+        const Picture3 now = {{in[0], in[1], in[2]}, in_stride}, then = {{before[0], before[1], before[2]}, in_stride};
+        // What changed is seen as far as the radius reaches, and that is computed from as far again.
+        const Changes changes(now, then, width, height, 2 * radius);
+        *work = changes.work();
+        const int scale = network->model.scale;
+        std::vector<float> result;
+        for (const Rect &changed : changes.rects()) {
+            const Rect seen = changed.grown(2 * radius, width, height), made = changed.grown(radius, width, height);
+            const int columns = seen.right - seen.left, rows = seen.bottom - seen.top;
+            const bool whole = columns == width && rows == height;
+            const float *from[PLANES];
+            float *to[PLANES];
+            const ptrdiff_t stride = whole ? out_stride : static_cast<ptrdiff_t>(columns) * scale;
+            result.resize(whole ? 0 : static_cast<size_t>(PLANES) * rows * scale * stride);
+            for (int plane = 0; plane < PLANES; plane++) {
+                from[plane] = in[plane] + seen.top * in_stride + seen.left;
+                to[plane] = whole ? out[plane] : result.data() + static_cast<ptrdiff_t>(plane) * rows * scale * stride;
+            }
+            failed = aether_network_run(network, from, in_stride, to, stride, columns, rows, error, error_size);
+            if (failed || whole)
+                return;
+            for (int plane = 0; plane < PLANES; plane++)
+                for (int y = made.top * scale; y < made.bottom * scale; y++)
+                    std::memcpy(out[plane] + y * out_stride + static_cast<ptrdiff_t>(made.left) * scale,
+                                to[plane] + (y - seen.top * scale) * stride +
+                                    static_cast<ptrdiff_t>(made.left - seen.left) * scale,
+                                sizeof(float) * static_cast<size_t>(made.right - made.left) * scale);
+        }
+    });
+    return good ? failed : -1;
 }
 
 int aether_network_scale(const AetherNetwork *network) { return network->model.scale; }

@@ -1,0 +1,47 @@
+"""Reuse: what was computed once is not computed again.
+
+A frame (of a tiled clip: a tile, with its overlap) whose RGB samples equal those of another one in every bit has the
+other one's result. On the backend native, whose output is the same however a frame is parted, of a frame that differs
+only in places only these are computed, with all the pixels that they depend on; other backends' output may depend on
+the size of what they are given, so there a frame or tile is the least. Samples are compared, not taken for equal by a
+hash, so the result is the same as without, bit for bit, in whatever order frames are asked for.
+
+Comparing is the native plugin's work (native/reuse.cpp, native/regions.hpp): a Python function for every frame would
+hold the interpreter's lock while it compares.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
+from collections.abc import Callable
+
+import vapoursynth as vs
+
+from . import tiling
+
+KEPT = 512 << 20
+"""Bytes of frames and their results which are kept, those met last; on a small machine a sixth of what tiles may take.
+One result is always kept, however large."""
+
+_WAITING = 4
+"""Results that the network's node itself keeps: a frame equal to one just done may ask for it again."""
+
+
+def available() -> bool:
+    """Whether the native plugin is there, and of this version."""
+    plugin = getattr(vs.core, "aether", None)
+    return plugin is not None and hasattr(plugin, "Reuse")
+
+
+def run(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
+    """Pass a clip through infer, a network; of frames with equal samples only one."""
+    result = infer(rgb)
+    for node in (rgb, result):
+        node.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
+    return vs.core.aether.Reuse(rgb, result, min(KEPT, tiling.budget() // 6))
+
+
+def counted() -> tuple[int, int]:
+    """Pixels that networks of this process were asked to upscale, and those among them that were not computed."""
+    asked, reused = vs.core.aether.Reused() if available() else (0, 0)
+    return asked, reused
