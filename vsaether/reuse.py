@@ -19,8 +19,8 @@ import vapoursynth as vs
 
 from . import tiling
 
-KEPT = 512 << 20
-"""Bytes of frames and their results which are kept, those met last; on a small machine a sixth of what tiles may take.
+KEPT = 256 << 20
+"""Bytes of frames and their results which are kept, those met last; on a small machine a twelfth of what tiles may be.
 One result is always kept, however large."""
 
 _WAITING = 4
@@ -38,7 +38,20 @@ def run(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.
     result = infer(rgb)
     for node in (rgb, result):
         node.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
-    return vs.core.aether.Reuse(rgb, result, min(KEPT, tiling.budget() // 6))
+    return vs.core.aether.Reuse(rgb, result, min(KEPT, tiling.budget() // 12))
+
+
+class Meter:
+    """What share of the pixels upscaled in this process since its making needed no computation."""
+
+    def __init__(self) -> None:
+        self._asked, self._reused = counted()
+
+    @property
+    def share(self) -> float:
+        """From 0 (all were computed) to 1."""
+        asked, reused = counted()
+        return (reused - self._reused) / max(1, asked - self._asked)
 
 
 def counted() -> tuple[int, int]:

@@ -13,10 +13,11 @@ from . import _engines
 from ._engines import Runtime
 from ._inputs import tiler
 from ._package import video_group
+from ._reuse import Reuse
 from ._upscale import upscale
 
-# The last frame and its result by engine and runtime: iterators call the node once a frame, without a state of its own.
-_LAST: WeakKeyDictionary[OnnxGeneric, dict[Runtime, tuple[np.ndarray, np.ndarray]]] = WeakKeyDictionary()
+# By engine and runtime: iterators call the node once a frame, without a state of its own.
+_REUSES: WeakKeyDictionary[OnnxGeneric, dict[Runtime, Reuse]] = WeakKeyDictionary()
 
 
 @video_group.register(
@@ -24,7 +25,7 @@ _LAST: WeakKeyDictionary[OnnxGeneric, dict[Runtime, tuple[np.ndarray, np.ndarray
     name="Upscale Video Frame",
     description=[
         "Upscales the frames of **Load Video** (or **Load Images**) with an AetherNet engine.",
-        "The engine is loaded once for the whole video; a frame that repeats the one before is not computed again.",
+        "The engine is loaded once for the whole video; a frame that repeats an earlier one is not computed again.",
         "Connect **Save Video** behind it. For whole files, AetherNet's own command line is faster.",
     ],
     icon="MdVideoCameraBack",
@@ -33,7 +34,7 @@ _LAST: WeakKeyDictionary[OnnxGeneric, dict[Runtime, tuple[np.ndarray, np.ndarray
         *_engines.engine_inputs(1, 2, 3),
         BoolInput("Reuse Repeated Frames", default=True)
         .with_id(4)
-        .with_docs("Frames that equal the one before in every value are not computed again; the result is the same."),
+        .with_docs("Frames that equal an earlier one in every bit are not computed again; the result is the same."),
     ],
     outputs=[ImageOutput("Frame", image_type=_engines.output_type(1, 2, 0), channels=3, assume_normalized=True)],
     node_context=True,
@@ -48,20 +49,17 @@ def upscale_video_frame_node(
     reuse: bool,
 ) -> np.ndarray:
     selected = _engines.select(engine, model)
-    last = _LAST.setdefault(selected, {}).get(runtime)
-    if reuse and last is not None and np.array_equal(last[0], frame):
-        return last[1]
     radius, memory = _engines.facts(selected)
-    result = upscale(
+    run = _engines.runner(context, selected, runtime)
+    if reuse:
+        context.add_cleanup(_REUSES.clear, after="chain")
+        run = _REUSES.setdefault(selected, {}).setdefault(runtime, Reuse(run))
+    return upscale(
         frame,
-        _engines.runner(context, selected, runtime),
+        run,
         channels=_engines.channels(selected),
         radius=radius,
         tiler=tiler(ESTIMATE, 0, lambda: _engines.fitting_pixels(memory)),
         separate_alpha=False,
         progress=context,
     )
-    context.add_cleanup(_LAST.clear, after="chain")
-    if reuse:
-        _LAST[selected][runtime] = frame, result
-    return result

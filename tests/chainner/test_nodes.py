@@ -24,6 +24,7 @@ import arch
 import chainner_nodes.nodes
 import presets
 from chainner_nodes.nodes import _engines, _models, _upscale
+from chainner_nodes.nodes._reuse import Reuse
 from export import runtimes
 from presets import engine
 
@@ -177,13 +178,25 @@ def test_video_node_computes_repeated_frames_once(bgr: np.ndarray, monkeypatch: 
     context = Context()
     frames = [bgr, bgr.copy(), np.roll(bgr, 4, 1), bgr]
     results = [call("upscale_video_frame", f, "tiny_2x_int8", context=context) for f in frames]
-    assert len(calls) == 3
+    assert len(calls) == 2
     for frame, result in zip(frames, results, strict=True):
         np.testing.assert_array_equal(result, call("upscale_with_onnx_engine", frame, "tiny_2x_int8"))
     for clean in context.cleanups:
         clean()
     with pytest.raises(ValueError, match=r"supports|channels"):
         call("upscale_video_frame", bgr[:, :, 0], "tiny_2x_int8")
+
+
+def test_what_is_kept_of_repeated_images_is_bounded() -> None:
+    images = [np.full((1, 3, 8, 8), n / 4, np.float32) for n in (0, 1, 0, 2, 0, 1)]
+    for kept, computed in ((1 << 20, [0, 1, 2]), (0, [0, 1, 0, 2, 0, 1]), (8000, [0, 1, 2, 1])):
+        calls: list[float] = []
+        reuse = Reuse(lambda x: (calls.append(float(x.max()) * 4), x.repeat(2, 2).repeat(2, 3))[1], kept)  # noqa: B023
+        for image in images:
+            result = reuse(image)
+            np.testing.assert_array_equal(result, image.repeat(2, 2).repeat(2, 3))
+            result[:] = -1  # it is the caller's
+        assert calls == computed
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

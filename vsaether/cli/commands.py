@@ -138,6 +138,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     )
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
+    add("--no-reuse", action="store_true", help="compute what repeats, too; the result is the same")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     add(
@@ -172,6 +173,7 @@ def _upscale(options: argparse.Namespace) -> None:
         limit=options.limit,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
+        reuse=not options.no_reuse,
         segment=options.segment,
         resume=not options.no_resume,
     )

@@ -17,6 +17,7 @@ import vsaether
 from vsaether.backends import Backend
 from vsaether.engines import Engine
 from vsaether.errors import MediaError
+from vsaether.reuse import Meter
 
 from . import encoders, progress, resume
 from .changes import Changes
@@ -52,6 +53,8 @@ class Summary:
     comparison: Path | None = None
     before: int = 0
     """How many of the frames were there already, of a run which had been stopped."""
+    reused: float = 0.0
+    """The share of pixels which needed no computation, as they repeated."""
 
     def also(self, comparison: Path) -> "Summary":
         """The same with one more file."""
@@ -68,6 +71,7 @@ class Summary:
             "backend": self.backend,
             "frames": f"{self.frames} of {width}x{height}{early}",
             "speed": f"{fps:.2f} fps, {self.seconds:.1f} s",
+            "reused": f"{self.reused:.0%} of the pixels",
             "input": self.source,
             "output": self.output,
             **({"failed": self.failure} if self.failure else {}),
@@ -90,11 +94,13 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     backend, engine = vsaether.backends.select(
         job.backend, job.engine, num_streams=job.num_streams, device_id=job.device_id
     )
+    meter = Meter()
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
         if isinstance(source, VideoSource) and job.output.suffix.lower() in MUXERS and resume.wanted(job, source):
-            return _in_segments(job, source, backend, engine, notice)
+            summary = _in_segments(job, source, backend, engine, notice)
+            return dataclasses.replace(summary, reused=meter.share)
         pending, writer = _output(job, source, engine.scale, stack)
         depth = job.num_streams + 2
         upscaler = FrameUpscaler(
@@ -125,7 +131,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         missing = 0 if job.limit else source.missing
         for text in [*source.notices, *source.damage.notices()]:
             notice(text)
-    return _summary(job, source, backend, engine, writer.frames, seconds, missing=missing, failure=failure)
+    told = {"missing": missing, "failure": failure, "reused": meter.share}
+    return _summary(job, source, backend, engine, writer.frames, seconds, **told)
 
 
 def _in_segments(

@@ -15,7 +15,10 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left"
+from vsaether import reuse
+
+_BAR = "{percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left{reused}"
+_UNENDING = "{n_fmt} frames, {elapsed}, {rate_noinv_fmt}{reused}"
 _EVERY = 0.5  # seconds between two lines
 
 _json: ContextVar[bool] = ContextVar("_json", default=False)
@@ -52,6 +55,20 @@ def done(result: Any) -> None:
         print(result)
 
 
+class Bar(tqdm):
+    """tqdm's bar, which also tells the share of pixels that were reused."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._meter = reuse.Meter()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What a bar may show, by name."""
+        share = self._meter.share
+        return {**super().format_dict, "reused": f", {share:.0%} reused" if share else ""}
+
+
 class Lines:
     """As far of tqdm's bar as is used here, told in lines."""
 
@@ -59,6 +76,7 @@ class Lines:
         self.total = total
         self.n = self._initial = initial
         self._began = self._told = time.monotonic()
+        self._meter = reuse.Meter()
 
     def __enter__(self) -> Self:
         event("start", frames=self.n, total=self.total)
@@ -86,16 +104,17 @@ class Lines:
             total=self.total,
             fps=round(rate, 3),
             seconds=round(seconds, 3),
+            reused=round(self._meter.share, 4),
             remaining=None if left is None else round(max(0.0, left), 3),
         )
 
 
-def bar(total: int | None, initial: int = 0) -> tqdm | Lines:
+def bar(total: int | None, initial: int = 0) -> Bar | Lines:
     """A bar over so many frames, None if that is unknown, of which some are done already.
 
     Enter it, ``update`` it, and set ``total`` if it changes.
     """
     if _json.get():
         return Lines(total, initial)
-    form = _BAR if total else None
-    return tqdm(total=total, initial=initial, unit=" frames", dynamic_ncols=True, bar_format=form)
+    form = _BAR if total else _UNENDING
+    return Bar(total=total, initial=initial, unit=" frames", dynamic_ncols=True, bar_format=form)

@@ -36,6 +36,8 @@ class Job:
     limit: int | None = None
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    reuse: bool = field(default=True, metadata=_ASIDE)
+    """Whether what repeats is not computed again. The result is the same."""
     segment: Fraction | None = None
     """Seconds of film in a segment at most. None: the usual number, and segments in long films only."""
     resume: bool = field(default=True, metadata=_ASIDE)
@@ -60,4 +62,5 @@ def upscaling(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
         num_streams=job.num_streams,
         device_id=job.device_id,
         dither_type=job.dither,
+        reuse=job.reuse,
     )
