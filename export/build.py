@@ -251,7 +251,7 @@ def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:
 
     from .errors import ExportError
 
-    found = {p.name: p for p in sorted(presets.DIR.iterdir()) if list(p.glob("*_notfused.safetensors"))}
+    found = {name: files for name in presets.names() if "notfused" in (files := presets.load(name)["files"])}
     if model is not None and model not in found:
         path = Path(model)
         if path.suffix:
@@ -259,12 +259,12 @@ def sources(model: str | None) -> list[tuple[str | None, Path, Path | None]]:
         raise ExportError(f"{model}: no preset and no checkpoint file; presets are {', '.join(found) or '(none)'}.")
     if not found:
         raise ExportError("There is no preset with a checkpoint; give one with --model CHECKPOINT.")
-    names = list(found) if model is None else [model]
-    result: list[tuple[str | None, Path, Path | None]] = []
-    for name in names:
-        qat = next(found[name].glob("*_qat.safetensors"), None)
-        result.append((name, next(found[name].glob("*_notfused.safetensors")), qat))
-    return result
+
+    def checkpoint(name: str, kind: str) -> Path | None:
+        return presets.verified(name, kind) if kind in found[name] else None
+
+    names = found if model is None else [model]
+    return [(name, presets.verified(name, "notfused"), checkpoint(name, "qat")) for name in names]
 
 
 def build_all(args: argparse.Namespace) -> None:

@@ -95,6 +95,15 @@ def read(name: str, kind: str) -> bytes:
     return data
 
 
+def verified(name: str, kind: str) -> Path:
+    """Where a file of a preset lies, whose content has been compared as by `read`, for what reads files itself.
+
+    Raises PresetError as `read` does.
+    """
+    read(name, kind)
+    return path(name, kind)
+
+
 def _entry(name: str, kind: str) -> dict[str, Any]:
     entries = load(name)["files"]
     if kind not in entries:

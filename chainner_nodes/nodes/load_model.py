@@ -49,16 +49,10 @@ def load_model_node(context: NodeContext, name: str, path: Path | None) -> tuple
             raise ValueError("No file was given; choose one, or a released model.")
         name = path.stem
     else:
-        path = released(name)
+        path = presets.verified(name, "notfused")
     model = _models.from_state(arch.read_checkpoint(path), settings.device)
     if settings.use_fp16 and not model.supports_half:
         logger.info("%s runs in FP32: it is not released for half precision in PyTorch.", path.name)
     elif settings.use_fp16:
         model.half()
     return model, name
-
-
-def released(name: str) -> Path:
-    """The checkpoint of a released preset. Raises PresetError where the file is missing or damaged."""
-    presets.read(name, "notfused")
-    return presets.path(name, "notfused")

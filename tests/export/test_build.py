@@ -197,10 +197,12 @@ def test_files_of_another_network_are_not_replaced(
 
 def test_presets_have_files_of_their_own(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two presets of one variant, as tiny_2x and tiny_2x_video are."""
-    for name in ("one_2x", "two_2x"):
-        (tmp_path / "presets" / name).mkdir(parents=True)
-        shutil.copy(checkpoint, tmp_path / "presets" / name / "aether_notfused.safetensors")
     monkeypatch.setattr(presets, "DIR", tmp_path / "presets")
+    for name in ("one_2x", "two_2x"):
+        path = tmp_path / "presets" / name / "x.safetensors"
+        path.parent.mkdir(parents=True)
+        shutil.copy(checkpoint, path)
+        presets.save(name, {"files": {"notfused": presets.describe(path)}})
     assert build.main(["--fp32", "--out", str(tmp_path / "out")]) == 0
     names = {f"aether_{n}_2x_{k}" for n in ("one", "two") for k in ("fp32.onnx", "fused.safetensors")}
     assert names < {p.name for p in (tmp_path / "out").iterdir()}
@@ -313,12 +315,11 @@ def test_a_trained_checkpoint_belongs_to_the_network_that_it_began_with(
 
 
 def test_trained_checkpoints_of_presets_belong_to_their_presets() -> None:
-    paths = {n: {k: presets.DIR / n / f["file"] for k, f in presets.load(n)["files"].items()} for n in presets.names()}
-    mine, others = paths["small_2x"], paths["small_2x_video"]
-    network = pipeline.read(mine["notfused"])
-    assert build.check_origin(mine["notfused"], network, mine["qat"]) == weights_sha256(network.state)
+    mine = presets.path("small_2x", "notfused")
+    network = pipeline.read(mine)
+    assert build.check_origin(mine, network, presets.path("small_2x", "qat")) == weights_sha256(network.state)
     with pytest.raises(ExportError, match="other weights"):
-        build.check_origin(mine["notfused"], network, others["qat"])
+        build.check_origin(mine, network, presets.path("small_2x_video", "qat"))
 
 
 @pytest.mark.filterwarnings("ignore")
