@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import presets
 from export.quality import Network, measure
-from export.verify import write
+from presets import files
 from presets.command import run_command
 
 
@@ -63,7 +63,7 @@ def main() -> int:
     if args.presets:
         write_presets(rows)
     if args.table:
-        write(markdown(rows).encode(), args.table)
+        files.write(args.table, markdown(rows).encode())
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import presets
 from benchmarks import cards, pictures
 from export.errors import ExportError
-from export.verify import write
+from presets import files
 from presets.command import run_command
 
 README = Path("README.md")
@@ -49,18 +49,18 @@ def main() -> int:
     measured = {name: presets.load(name) for name in presets.names()}
     times = milliseconds(speed)
     figures = engines(measured)
-    write(readme(README.read_text(), short(figures, speed)).encode(), README)
-    write(page(figures, speed).encode(), DOCS / "results" / "quality.md")
+    files.write(README, readme(README.read_text(), short(figures, speed)).encode())
+    files.write(DOCS / "results" / "quality.md", page(figures, speed).encode())
     shown = {name: time for name, time in times.items() if name.endswith("int8") or name not in figures}
     where = f"ms a frame of {speed['size']}, 2x, {speed['machine']['cores']} CPU cores (README's table; peers in gray)"
     pictures.overview({n: t for n, t in shown.items() if "video" not in n}, where, DOCS / "overview.png")
     (DOCS / "models").mkdir(exist_ok=True)
     for name, preset in measured.items():
-        write(cards.card(preset, times).encode(), DOCS / "models" / f"{name}.md")
+        files.write(DOCS / "models" / f"{name}.md", cards.card(preset, times).encode())
         if not cards.for_video(preset):  # on compressed clips: benchmarks.video
             pictures.compare(name, preset["scale"]).save(DOCS / "models" / f"{name}.webp", lossless=True)
         entry = json.dumps(cards.open_model_db(preset), indent=4, ensure_ascii=False)
-        write(entry.encode() + b"\n", presets.DIR / name / "openmodeldb.json")
+        files.write(presets.DIR / name / "openmodeldb.json", entry.encode() + b"\n")
     return 0
 
 

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import arch
 from arch.base import Upscaler
 from benchmarks import peers, speed
-from export.verify import write
+from presets import files
 from presets.command import run_command
 from training.errors import PlotError
 from training.plot import read_curves
@@ -66,8 +66,8 @@ def main() -> int:
     path = args.docs / "search.json"
     result = json.loads(path.read_text()) if args.group and path.exists() else {}
     result |= {group: measure(group, entries, runs, args) for group, entries in chosen.items()}
-    write(json.dumps(result, indent=1).encode() + b"\n", path)
-    write(table(result).encode(), args.docs / "search.md")
+    files.write(path, json.dumps(result, indent=1).encode() + b"\n")
+    files.write(args.docs / "search.md", table(result).encode())
     plot(result, args.docs / "search.png")
     print(table(result))
     return 0

@@ -34,7 +34,7 @@ import vapoursynth as vs
 import vsaether
 from benchmarks import peers
 from benchmarks.native import Kernels
-from export.verify import write
+from presets import files
 from presets.command import run_command
 from vsaether import engines, native_model
 
@@ -63,8 +63,8 @@ def main() -> int:
         "scripts": scripts,
     }
     args.docs.mkdir(parents=True, exist_ok=True)
-    write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "speed.json")
-    write(table(result).encode(), args.docs / "speed.md")
+    files.write(args.docs / "speed.json", json.dumps(result, indent=1).encode() + b"\n")
+    files.write(args.docs / "speed.md", table(result).encode())
     plot(result, args.docs / "speed.png")
     print(table(result))
     return 0

@@ -27,7 +27,7 @@ from PIL import Image
 
 import vsaether
 from benchmarks.pictures import captioned
-from export.verify import write
+from presets import files
 from presets.command import run_command
 
 core: Any = vs.core  # plugins are attributes that no stub knows
@@ -68,8 +68,8 @@ def main() -> int:
         print(path.name, flush=True)
     result = {"height": args.height, "frames": args.frames, "psnr_y": psnr}
     args.docs.mkdir(parents=True, exist_ok=True)
-    write(json.dumps(result, indent=1).encode() + b"\n", args.docs / "video.json")
-    write(table(result).encode(), args.docs / "video.md")
+    files.write(args.docs / "video.json", json.dumps(result, indent=1).encode() + b"\n")
+    files.write(args.docs / "video.md", table(result).encode())
     Image.fromarray(np.concatenate(sheet)).save(args.docs / "video.webp", lossless=True)
     print(table(result))
     return 0
