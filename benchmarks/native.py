@@ -24,7 +24,7 @@ import onnx
 import vapoursynth
 
 from presets.command import run_command
-from vsaether import engines, native_model
+from vsaether import engines, native_graph, native_model
 
 ENGINES = ("small_2x_int8", "tiny_2x_int8")
 # gated, channels, hidden, kernel, depth, scale, border; of the last, what it is
@@ -186,7 +186,9 @@ def against_openvino(kernels: Kernels, forms: list[str], threads: int, size: tup
         start: dict[str, float] = {}
         for form in forms:
             begin = time.perf_counter()
-            network = kernels.network(native_model.pack(engine.model).data, engine.scale, form, threads)
+            network = kernels.network(
+                native_model.pack(native_graph.recognise(engine.model)).data, engine.scale, form, threads
+            )
             start[form] = time.perf_counter() - begin
             runs[form] = lambda network=network: network(image)
         peak = {form: max(kernels.peak(form) for _ in range(5)) for form in forms}

@@ -36,7 +36,7 @@ from benchmarks import peers
 from benchmarks.native import Kernels
 from presets import files
 from presets.command import run_command
-from vsaether import engines, native_model
+from vsaether import engines, native_graph, native_model
 
 core: Any = vs.core  # plugins are attributes that no stub knows
 Result = TypeVar("Result")
@@ -121,7 +121,7 @@ def native_networks() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Our int8 engines in our own kernels."""
     kernels = Kernels()
     return {
-        f"{e.name} (native)": kernels.network(native_model.pack(e.model).data, e.scale)
+        f"{e.name} (native)": kernels.network(native_model.pack(native_graph.recognise(e.model)).data, e.scale)
         for e in engines.available()
         if e.precision == "int8"
     }

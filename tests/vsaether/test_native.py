@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 import vsaether
 from benchmarks.native import random_blob
-from vsaether import backends, engines, native_model
+from vsaether import backends, engines, native_graph, native_model
 from vsaether.backends import native as native_backend
 
 core = vs.core
@@ -139,7 +139,7 @@ def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_
     engine = engines.resolve(f"{name}_int8")
     image = smooth_noise(19, 14)
     clip = make_clip([list(image)], vs.RGBS)
-    got = bits(core.aether.Run(clip, native_model.pack(engine.model).data)).view(np.float32)
+    got = bits(core.aether.Run(clip, native_model.pack(native_graph.recognise(engine.model)).data)).view(np.float32)
     expected: Any = ReferenceEvaluator(onnx.load_model_from_string(engine.model)).run(None, {"input": image[None]})
     error = np.mean((got.astype(np.float64) - expected[0][0]) ** 2)
     assert -10 * np.log10(error) > least

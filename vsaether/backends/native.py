@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import vapoursynth as vs
 
-from .. import native_model
+from .. import native_graph, native_model
 from ..engines import Engine
 from ..errors import ArgumentError, BackendError
+from ..graph_walk import UnsupportedModelError
 from .base import OnCPU
 
 MAX_THREADS = 256
@@ -83,6 +84,6 @@ def _blob(engine: Engine) -> native_model.Blob:
 @functools.lru_cache(maxsize=8)
 def _pack(model: bytes) -> native_model.Blob | str:
     try:
-        return native_model.pack(model)
-    except native_model.UnsupportedModelError as error:
+        return native_model.pack(native_graph.recognise(model))
+    except UnsupportedModelError as error:
         return str(error)
