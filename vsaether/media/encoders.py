@@ -1,7 +1,6 @@
-"""Which encoder writes what: defaults by container, quality, sample formats, HDR metadata."""
+"""Which encoder writes what: defaults by container, quality, sample formats."""
 
 import dataclasses
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from av.codec.codec import find_best_pix_fmt_of_list
 
 from vsaether.errors import MediaError
 
+from . import hdr
 from .formats import Layout
 from .source import VideoInfo
 
@@ -95,7 +95,8 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Enco
         if key not in known:
             raise MediaError(f"{name} has no option {key!r}")
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
-    _add_hdr(name, options, info)
+    notices += hdr.losses(name, info)
+    hdr.add_static(name, options, info)
     return Encoder(name, pix_fmt, options, info.interlaced, notices)
 
 
@@ -159,29 +160,3 @@ def losses(source: Layout, target: Layout, codec: str) -> list[str]:
     if same != target and (source.family, source.subsampling) != (vs.GRAY, (0, 0)) and source.family != vs.GRAY:
         found.append(f"{codec} cannot hold {source.pix_fmt}: the output is {target.pix_fmt}")
     return found
-
-
-def _add_hdr(name: str, options: dict[str, str], info: VideoInfo) -> None:
-    """Static HDR metadata (SMPTE ST 2086, CTA-861.3), which these encoders take as text."""
-    if name not in ("libx264", "libx265", "libsvtav1"):
-        return
-    chroma, light = (1, 1) if name == "libsvtav1" else (50000, 10000)
-    digits = "{:.6g}" if name == "libsvtav1" else "{:.0f}"
-    found = []
-    if info.mastering and len(info.mastering) >= 88:
-        numbers = struct.unpack("=22i", info.mastering[:88])
-        ratios = [a / b if b else 0 for a, b in zip(numbers[0:20:2], numbers[1:20:2], strict=True)]
-        if numbers[20] and numbers[21]:
-            red, green, blue, white = (
-                ",".join(digits.format(ratio * chroma) for ratio in ratios[at : at + 2]) for at in (0, 2, 4, 6)
-            )
-            lowest, highest = (digits.format(ratio * light) for ratio in ratios[8:10])
-            key = "master-display" if name == "libx265" else "mastering-display"
-            found.append(f"{key}=G({green})B({blue})R({red})WP({white})L({highest},{lowest})")
-    if info.light_level and len(info.light_level) >= 8:
-        most, average = struct.unpack("=2I", info.light_level[:8])
-        key = {"libx264": "cll", "libx265": "max-cll", "libsvtav1": "content-light"}[name]
-        found.append(f"{key}={most},{average}")
-    key = f"{name.removeprefix('lib')}-params"
-    if found:
-        options[key] = ":".join([*([options[key]] if key in options else []), *found])

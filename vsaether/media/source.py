@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from vsaether.errors import MediaError
 
+from . import hdr
 from .clock import Clock
 from .formats import AS_TAGGED, Layout, TagOverride, Tags, complete, fraction, planar
 from .timing import Grid
@@ -52,6 +53,8 @@ class VideoInfo:
     display_matrix: bytes | None
     mastering: bytes | None
     light_level: bytes | None
+    dynamic: tuple[str, ...] = ()
+    """Metadata of high dynamic range which change from scene to scene, in words."""
     grid: Grid | None = None
     """Where the frames' times lie, if the container has rounded them."""
 
@@ -243,6 +246,7 @@ class VideoSource:
             display_matrix=told.get("display_matrix") or side_data.get(SideData.DISPLAYMATRIX),
             mastering=told.get("mastering_display_metadata") or side_data.get(SideData.MASTERING_DISPLAY_METADATA),
             light_level=told.get("content_light_level") or side_data.get(SideData.CONTENT_LIGHT_LEVEL),
+            dynamic=hdr.dynamic(self.path, told, side_data),
             grid=grid,
         )
         return info, by_dts

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from vsaether.errors import MediaError
 from vsaether.media.formats import fraction
+from vsaether.media.hdr import dynamic
 from vsaether.media.stills import is_still, read_image
 
 
@@ -89,6 +90,7 @@ class Frames:
             raise MediaError(f"{self.path} holds no video")
         if stream.codec_context is None:
             raise MediaError(f"{self.path}: there is no decoder for its video")
+        dynamic(self.path, stream.codec_context.coded_side_data, ())
         stream.thread_type = "AUTO"
         self.codec = stream.codec_context.codec.canonical_name
         return stream
