@@ -20,8 +20,8 @@ def test_another_benchmark_is_kept_beside_the_first(tmp_path: Path, monkeypatch:
     (tmp_path / "tiny_2x" / "preset.json").write_text(json.dumps({"files": {}, "measured": {}}))
     monkeypatch.setattr(presets, "DIR", tmp_path)
     better = FIGURES | {"psnr": 38.0}
-    quality.keep({"tiny_2x_int8": {"Set5": FIGURES, "Set14": FIGURES}})
-    quality.keep({"tiny_2x_int8": {"Set5": better}, "bicubic": {"Set5": FIGURES}})
+    quality.write_presets({"tiny_2x_int8": {"Set5": FIGURES, "Set14": FIGURES}})
+    quality.write_presets({"tiny_2x_int8": {"Set5": better}, "bicubic": {"Set5": FIGURES}})
     assert presets.load("tiny_2x")["measured"] == {"int8": {"Set5": better, "Set14": FIGURES}}
 
 
