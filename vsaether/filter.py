@@ -4,22 +4,21 @@
 # (VapourSynth plugins are found at run time.)
 
 import functools
+import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import vapoursynth as vs
 
-from . import alpha, backends, colour, engines, fields, memory, tiling
+from . import alpha, backends, colour, engines, fields, memory
 from . import reuse as reusing
-from .errors import AetherError, ArgumentError, BackendError, ClipError, EngineError
+from .errors import AetherError, ArgumentError, ClipError
+from .inference import Inference
+from .sizing import Sizing
 
 FILTER = "aether.Upscale"
-
-OUT_OF_MEMORY = re.compile(r"out of memory|insufficient gpu memory|OutOfMemory|ALLOC_FAILED", re.IGNORECASE)
-"""What the plugins say where a device's memory does not suffice, when an engine is loaded."""
 
 PROPERTIES = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation", "_FieldBased")
 """The frame properties which decide what is done; each is one whole number."""
@@ -39,12 +38,14 @@ def upscale(
     dither_type: str | None = None,
     dither: str | None = None,
     reuse: bool = True,
+    width: int | None = None,
+    height: int | None = None,
 ) -> vs.VideoNode:
     """Upscale a clip with an AetherNet engine. ``core.aether.Upscale`` is the same filter.
 
     Any constant clip goes: GRAY, YUV (subsampled up to 4 times) or RGB of 8 to 16 bit integer, half or float. The
-    result has the same format at the engine's scale times the size, the same number of frames, and the same frame
-    properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of
+    result has the same format at the engine's scale times the size, or at the size that is asked for, the same number
+    of frames, and the same frame properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of
     the source. Whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour)
     are decided by frame 0. Colours are clamped to [0, 1] in RGB before they reach the engine.
 
@@ -71,6 +72,9 @@ def upscale(
         reuse: do not compute again what repeats: frames and tiles which equal earlier ones, and on the backend
             "native" the parts of a frame that have not changed. The result is the same, bit for bit, in any order of
             frames (see vsaether.reuse).
+        width: of the result, and its height: of one the other follows, so that the picture keeps its shape. The
+            picture goes through the network once, or twice if that makes it too small, and then through Spline36 (in
+            RGB as the clip's transfer has it). Default: the engine's scale times the size.
 
     Raises:
         vapoursynth.Error: the clip or an argument is not allowed, or the engine or backend cannot be used; it says
@@ -80,7 +84,9 @@ def upscale(
         if dither is not None and dither_type is not None:
             raise ArgumentError("dither is the older name of dither_type; give one of them")
         dither = dither_type or dither or "ordered"
-        return _upscale(clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither, reuse)
+        return _upscale(
+            clip, engine, backend, tile, overlap, num_streams, device_id, matrix, range, dither, reuse, width, height
+        )
     except vs.Error as error:
         kind = type(error) if isinstance(error, AetherError) else AetherError
         raise kind(f"{FILTER}: {error}") from error
@@ -98,6 +104,8 @@ def _upscale(
     range: int | str | None,
     dither: str,
     reuse: bool,
+    width: int | None,
+    height: int | None,
 ) -> vs.VideoNode:
     _check_clip(clip)
     if dither not in colour.DITHERS:
@@ -116,58 +124,18 @@ def _upscale(
     _check_props(props)
     source = colour.describe(clip.format, clip.width, clip.height, props, matrix=matrix, range=range)
     interlaced = fields.is_interlaced(clip, props)
-    bytes_per_pixel = backend.bytes_per_pixel(engine)
-
-    def plan(memory: int | None) -> tiling.Tiling:
-        height = clip.height // 2 if interlaced else clip.height
-        return tiling.plan(
-            clip.width,
-            height,
-            radius=engine.radius,
-            bytes_per_pixel=bytes_per_pixel,
-            memory=memory,
-            tile=tile,
-            overlap=overlap,
-        )
-
-    tiles = plan(backend.memory())
+    sizing = Sizing(engine.scale, width, height)
+    size = _size(clip, sizing, interlaced)
     if reuse and not reusing.available():
         _warn(f"{FILTER}: the native plugin is missing or of another version, so all is computed, also what repeats")
         reuse = False
-
-    def infer_tile(rgb: vs.VideoNode) -> vs.VideoNode:
-        # Frames of one kind come in turns: picture and alpha, both fields, each tile.
-        period = tiles.count * (4 if interlaced else 2)
-        try:
-            result = backend.run_changes(rgb, engine, period) if reuse else backend.run(rgb, engine)
-        except vs.Error as error:
-            raise BackendError(f"the backend {backend.name} cannot run the engine {engine.name}: {error}") from error
-        if (result.width, result.height) != (rgb.width * engine.scale, rgb.height * engine.scale):
-            raise EngineError(
-                f"{engine.path} says that it scales by {engine.scale}, but makes {result.width}x{result.height} of "
-                f"{rgb.width}x{rgb.height}"
-            )
-        return result
-
-    def once(rgb: vs.VideoNode) -> vs.VideoNode:
-        return reusing.run(rgb, infer_tile) if reuse else infer_tile(rgb)
-
-    def infer(rgb: vs.VideoNode) -> vs.VideoNode:
-        nonlocal tiles
-        while True:
-            try:
-                return tiling.upscale_tiles(rgb, tiles, engine.scale, once)
-            except BackendError as error:
-                if not OUT_OF_MEMORY.search(str(error)):
-                    raise
-                before = tiles.x.tile * tiles.y.tile
-                tiles = plan(before * bytes_per_pixel // 2)
-                if tiles.x.tile * tiles.y.tile >= before:  # a tile size was given, or this is the smallest
-                    raise
-                _warn(f"{FILTER}: too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
+    kinds = 4 if interlaced else 2  # picture and alpha, of both fields
+    inference = Inference(backend, engine, tile, overlap, reuse, kinds, lambda text: _warn(f"{FILTER}: {text}"))
 
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
-        return fields.upscale_fields(rgb, engine.scale, infer) if interlaced else infer(rgb)
+        for _ in itertools.repeat(None, sizing.passes(clip.width, clip.height)):
+            rgb = fields.upscale_fields(rgb, engine.scale, inference.run) if interlaced else inference.run(rgb)
+        return rgb if (rgb.width, rgb.height) == size else rgb.resize.Spline36(*size)
 
     def finish(rgb: vs.VideoNode) -> vs.VideoNode:
         result = colour.from_rgb(rgb, source, dither)
@@ -197,6 +165,17 @@ def _check_clip(clip: vs.VideoNode) -> None:
         raise ClipError(f"the format {clip.format.name} is not supported; convert it to GRAY, YUV or RGB with resize")
     if clip.format.sample_type == vs.INTEGER and clip.format.bits_per_sample > 16:
         raise ClipError(f"{clip.format.name} has more than 16 bits a sample; convert it to 16 bits or to float")
+
+
+def _size(clip: vs.VideoNode, sizing: Sizing, interlaced: bool) -> tuple[int, int]:
+    """The result's size, which the clip's format must be able to hold."""
+    units = 1 << clip.format.subsampling_w, (1 << clip.format.subsampling_h) << interlaced
+    size = sizing.of(clip.width, clip.height, units)
+    for name, value, unit in zip(("width", "height"), size, units, strict=True):
+        if value % unit:
+            of_fields = " of two fields" if interlaced else ""
+            raise ArgumentError(f"{name} is {value}; in {clip.format.name}{of_fields} it must be divisible by {unit}")
+    return size
 
 
 def _check_props(props: Mapping[str, Any]) -> None:

@@ -152,7 +152,8 @@ VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
     vspapi->registerFunction("Upscale",
                              "clip:vnode;engine:data:opt;backend:data:opt;tile:int[]:opt;overlap:int[]:opt;"
                              "num_streams:int:opt;device_id:int:opt;matrix:int:opt;range:int:opt;dither:data:opt;"
-                             "matrix_s:data:opt;range_s:data:opt;dither_type:data:opt;reuse:int:opt;",
+                             "matrix_s:data:opt;range_s:data:opt;dither_type:data:opt;reuse:int:opt;"
+                             "width:int:opt;height:int:opt;",
                              "clip:vnode;", upscale, NULL, plugin);
     vspapi->registerFunction("SetHandler", "handler:func;", "", set_handler, NULL, plugin);
     aether_register_run(plugin, vspapi);
