@@ -45,9 +45,10 @@ def upscale(
 
     Any constant clip goes: GRAY, YUV (subsampled up to 4 times) or RGB of 8 to 16 bit integer, half or float. The
     result has the same format at the engine's scale times the size, or at the size that is asked for, the same number
-    of frames, and the same frame properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing (``_FieldBased``) are those of
-    the source. Whether all frames are upscaled as fields, and the guesses about untagged colour (see vsaether.colour)
-    are decided by frame 0. Colours are clamped to [0, 1] in RGB before they reach the engine.
+    of frames, and the same frame properties; colour, alpha (``_Alpha``, of the frames which have it) and interlacing
+    (``_FieldBased``) are those of the source. Whether all frames are upscaled as fields, and the guesses about untagged
+    colour (see vsaether.colour) are decided by frame 0. Colours are clamped to [0, 1] in RGB before they reach the
+    engine.
 
     Args:
         clip: the clip.
@@ -124,7 +125,8 @@ def _upscale(
     _check_props(props)
     source = colour.describe(clip.format, clip.width, clip.height, props, matrix=matrix, range=range)
     interlaced = fields.is_interlaced(clip, props)
-    sizing = Sizing(engine.scale, width, height)
+    units = 1 << clip.format.subsampling_w, (1 << clip.format.subsampling_h) << interlaced
+    sizing = Sizing(engine.scale, width, height, units=units)
     size = _size(clip, sizing, interlaced)
     if reuse and not reusing.available():
         _warn(f"{FILTER}: the native plugin is missing or of another version, so all is computed, also what repeats")
@@ -169,9 +171,8 @@ def _check_clip(clip: vs.VideoNode) -> None:
 
 def _size(clip: vs.VideoNode, sizing: Sizing, interlaced: bool) -> tuple[int, int]:
     """The result's size, which the clip's format must be able to hold."""
-    units = 1 << clip.format.subsampling_w, (1 << clip.format.subsampling_h) << interlaced
-    size = sizing.of(clip.width, clip.height, units)
-    for name, value, unit in zip(("width", "height"), size, units, strict=True):
+    size = sizing.of(clip.width, clip.height)
+    for name, value, unit in zip(("width", "height"), size, sizing.units, strict=True):
         if value % unit:
             of_fields = " of two fields" if interlaced else ""
             raise ArgumentError(f"{name} is {value}; in {clip.format.name}{of_fields} it must be divisible by {unit}")

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 from .errors import ArgumentError
 
-LEAST = 16
-MOST = 1 << 16
+LEAST, MOST = 1, 1 << 20
+"""Pixels of a side."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Sizing:
     width: int | None = None
     height: int | None = None
     factor: Fraction | None = None
+    units: tuple[int, int] = (2, 2)
+    """What is not given is rounded to multiples of these."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -36,8 +38,8 @@ class Sizing:
         """Whether width and height are both given, and the picture's shape may change."""
         return bool(self.width and self.height)
 
-    def of(self, width: int, height: int, units: tuple[int, int] = (2, 2)) -> tuple[int, int]:
-        """The size of a picture that is so large; what is not given is rounded to multiples of the units.
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """The size of a picture that is so large.
 
         Raises ArgumentError where it is too small or too large.
         """
@@ -45,7 +47,10 @@ class Sizing:
             return width * self.scale, height * self.scale
         across = self.factor or Fraction(self.width or 0, width) or Fraction(self.height or 0, height)
         down = self.factor or Fraction(self.height or 0, height) or across
-        size = self.width or _rounded(width * across, units[0]), self.height or _rounded(height * down, units[1])
+        size = (
+            self.width or _rounded(width * across, self.units[0]),
+            self.height or _rounded(height * down, self.units[1]),
+        )
         if not all(LEAST <= each <= MOST for each in size):
             raise ArgumentError(
                 f"the result would be {size[0]}x{size[1]}; each side must be from {LEAST} to {MOST} pixels"

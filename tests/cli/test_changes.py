@@ -12,6 +12,7 @@ import vapoursynth as vs
 
 from vsaether.media.formats import Layout, Tags
 from vsaether.media.graph import FrameUpscaler
+from vsaether.sizing import Sizing
 
 from .conftest import Run, make_video, read
 
@@ -137,8 +138,8 @@ def test_results_are_copies_only_of_what_has_to_be_carried(monkeypatch: pytest.M
     layout, tags = Layout(vs.GRAY, 8), Tags(2, 1, 2, 2, 0)
     for carries in (True, False):
         upscaler = FrameUpscaler(
-            lambda clip: clip.resize.Point(clip.width * 2, clip.height * 2),
-            2,
+            lambda clip, width, height: clip.resize.Point(width, height),
+            Sizing(2),
             lambda layout, tags, suffix: (layout, tags),
             1,
             carries=lambda frame, carries=carries: scaled.append(carries) or carries,

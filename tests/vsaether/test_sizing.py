@@ -35,12 +35,12 @@ def test_the_other_side_follows(asked: Any, size: tuple[int, int], passes: int) 
     assert (sizing.of(640, 360), sizing.passes(640, 360)) == (size, passes)
 
 
-@pytest.mark.parametrize("asked", [{"width": 8}, {"height": 1.5}, {"width": 64, "factor": Fraction(2)}])
+@pytest.mark.parametrize("asked", [{"width": 0}, {"height": 1.5}, {"width": 64, "factor": Fraction(2)}])
 def test_what_is_no_size_is_refused(asked: Any) -> None:
     with pytest.raises(ArgumentError):
         Sizing(2, **asked)
-    with pytest.raises(ArgumentError, match="8192x"):
-        Sizing(2, width=1 << 13).of(64, 1 << 10)
+    with pytest.raises(ArgumentError, match="1048576x"):
+        Sizing(2, width=1 << 20).of(64, 1 << 10)
 
 
 @pytest.mark.parametrize("format", [vs.YUV420P8, vs.RGB24, vs.YUV422P16, vs.GRAYS])
@@ -65,11 +65,11 @@ def test_the_picture_stays_in_place(asked: Any, field_based: int, make_clip: Any
 
     def smooth(width: int, height: int) -> np.ndarray:
         y, x = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
-        return (0.5 + 0.2 * np.sin(5 * y)[:, None] + 0.2 * np.cos(6 * x)[None]).astype(np.float32)
+        return (0.5 + 0.2 * np.sin(25 * y)[:, None] + 0.2 * np.cos(16 * x)[None]).astype(np.float32)
 
     clip = make_clip([[smooth(96, 72)] * 3], vs.RGBS, _FieldBased=field_based)
     with vsaether.upscale(clip, "tiny_2x_fp32", backend="ort", **asked).get_frame(0) as frame:
         got = np.array(frame[1])
         assert frame.props.get("_FieldBased", 0) == field_based
     inner = (slice(16, -16), slice(16, -16))
-    assert np.abs(got - smooth(got.shape[1], got.shape[0]))[inner].mean() < 2e-3
+    assert np.abs(got - smooth(got.shape[1], got.shape[0]))[inner].mean() < 1.5e-3  # a quarter of a pixel is 3e-3

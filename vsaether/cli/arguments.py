@@ -78,6 +78,17 @@ def rate(text: str) -> Fraction:
     return rate
 
 
+def factor(text: str) -> Fraction:
+    """How many times as large: 1.5, 3 or 4/3."""
+    try:
+        factor = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        factor = Fraction(0)
+    if not 0 < factor <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a factor such as 1.5, 3 or 4")
+    return factor
+
+
 def time(text: str) -> Fraction:
     """A time in seconds: 310, 310.5, 5:10 or 00:05:10.5."""
     parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text)

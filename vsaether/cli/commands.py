@@ -138,6 +138,9 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     )
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
+    add("--width", type=arguments.positive, metavar="N", help="width of the result; the height follows, unless given")
+    add("--height", type=arguments.positive, metavar="N", help="height of the result, such as 2160; the width follows")
+    add("--scale", type=arguments.factor, metavar="F", help="times the input's size, such as 1.5, 3 or 4")
     add("--no-reuse", action="store_true", help="compute what repeats, too; the result is the same")
     add("--drop-unsupported", action="store_true", help="leave out what OUT's container cannot carry")
     add("--overwrite", action="store_true", help="replace OUT if it exists")
@@ -173,6 +176,9 @@ def _upscale(options: argparse.Namespace) -> None:
         limit=options.limit,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
+        width=options.width,
+        height=options.height,
+        scale=options.scale,
         reuse=not options.no_reuse,
         segment=options.segment,
         resume=not options.no_resume,

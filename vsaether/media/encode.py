@@ -9,16 +9,18 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from vsaether.errors import MediaError
+from vsaether.sizing import Sizing
 
 from .encoders import Encoder
 from .formats import Layout, fraction
 from .source import VideoInfo
 
+_SHAPE = Fraction(1, 50)  # a size that is rounded to whole pixels changes the shape by less
 _MOST_DELAY = 3600  # seconds between decoding and presentation; no encoder holds a frame back for longer
 
 
 class VideoEncoder:
-    """A video stream of an output, ``scale`` times as large as the input, and the encoder that makes its packets.
+    """A video stream of an output, in the size that is asked for, and the encoder that makes its packets.
 
     Nothing is written: the packets are given to whoever wants them. The stream's ``threads`` are chosen by the encoder
     unless given; some encoders make other bytes with another number. ``time_base`` is that of the frames.
@@ -29,11 +31,11 @@ class VideoEncoder:
         out: OutputContainer,
         encoder: Encoder,
         info: VideoInfo,
-        scale: int,
+        sizing: Sizing,
         time_base: Fraction,
         threads: int | None = None,
     ) -> None:
-        self.size = info.width * scale, info.height * scale
+        self.size = sizing.of(info.width, info.height)
         """Of all frames, whatever comes."""
         self.layout = Layout.of(encoder.pix_fmt)
         self.tags = info.tags.converted(info.layout, self.layout)
@@ -91,10 +93,18 @@ class VideoEncoder:
         context.width, context.height = self.size
         context.pix_fmt = encoder.pix_fmt
         self.tags.put_encoder(context)
-        if info.sample_aspect_ratio:
-            context.sample_aspect_ratio = info.sample_aspect_ratio
+        if aspect := _aspect(info, *self.size):
+            context.sample_aspect_ratio = aspect
         context.flags |= Flags.frame_duration
         if encoder.interlaced:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
             context.field_order = info.field_order
         return stream
+
+
+def _aspect(info: VideoInfo, width: int, height: int) -> Fraction:
+    """The sample aspect ratio with which a picture of that size has the shape of the source's; 0 if it has none."""
+    stretched = Fraction(info.width * height, info.height * width)
+    if abs(stretched - 1) < _SHAPE:
+        return info.sample_aspect_ratio
+    return ((info.sample_aspect_ratio or 1) * stretched).limit_denominator(1000)

@@ -9,6 +9,7 @@ import vapoursynth as vs
 from av.codec.codec import find_best_pix_fmt_of_list
 
 from vsaether.errors import MediaError
+from vsaether.sizing import Sizing
 
 from . import hdr
 from .formats import Layout
@@ -59,8 +60,8 @@ class Encoder:
     notices: list[str]
 
 
-def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Encoder:
-    """The encoder for a video ``scale`` times as large as the source.
+def choose(encoding: Encoding, suffix: str, info: VideoInfo, sizing: Sizing) -> Encoder:
+    """The encoder for a source's video in the size that is asked for.
 
     Raises MediaError if there is none, or it does not do what is asked.
     """
@@ -77,7 +78,7 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, scale: int) -> Enco
             "or deinterlace it first"
         )
     pix_fmt, notices = _pix_fmt(codec, encoding.pix_fmt, info.layout)
-    width, height = info.width * scale, info.height * scale
+    width, height = sizing.of(info.width, info.height)
     across, down = (1 << sub for sub in Layout.of(pix_fmt).subsampling)
     if name in _EVEN and (width % across or height % down):
         raise MediaError(

@@ -17,9 +17,11 @@ import av
 import numpy as np
 import vapoursynth as vs
 
+from vsaether.sizing import Sizing
+
 from .formats import UNTAGGED, Layout, Tags, complete, planar
 
-Upscale = Callable[[vs.VideoNode], vs.VideoNode]
+Upscale = Callable[[vs.VideoNode, int, int], vs.VideoNode]
 Target = Callable[[Layout, Tags, str], tuple[Layout, Tags]]
 
 _LENGTH = 1 << 16  # frames of one chain; its tiles one after the other must fit VapourSynth, too
@@ -50,16 +52,16 @@ class _Queued:
 class FrameUpscaler:
     """Upscales frames one after the other, ``depth`` of them at a time.
 
-    ``upscale`` is applied to a clip of each kind of frame met; ``target`` gives the layout and tags wanted for
-    frames of a layout and tags whose names have a suffix. ``scale`` is the engine's factor; with a ``size``, frames of
-    which that makes another are resized to it. ``carries`` tells of which frames the results must be given what PyAV
-    cannot set: side data and field flags.
+    ``upscale`` is applied to a clip of each kind of frame met, and makes of it a width and height; ``target`` gives the
+    layout and tags wanted for frames of a layout and tags whose names have a suffix. ``sizing`` says how large frames
+    become; with a ``size``, those of which that makes another are resized to it. ``carries`` tells of which frames the
+    results must be given what PyAV cannot set: side data and field flags.
     """
 
     def __init__(
         self,
         upscale: Upscale,
-        scale: int,
+        sizing: Sizing,
         target: Target,
         depth: int,
         size: tuple[int, int] | None = None,
@@ -68,7 +70,7 @@ class FrameUpscaler:
     ) -> None:
         self._dither = dither
         self._upscale = upscale
-        self._scale = scale
+        self._sizing = sizing
         self._target = target
         self._depth = depth
         self._size = size
@@ -85,8 +87,7 @@ class FrameUpscaler:
         key = (layout, tags, suffix, frame.width, frame.height, frame.interlaced_frame)
         chain = self._chains.get(key)
         if chain is None or chain.count == _LENGTH:
-            whole = frame.width * self._scale, frame.height * self._scale
-            chain = self._chains[key] = self._build(layout, tags, suffix, given, whole)
+            chain = self._chains[key] = self._build(layout, tags, suffix, given, (frame.width, frame.height))
             if len(self._chains) > _CHAINS:
                 self._chains.popitem(last=False)
         self._chains.move_to_end(key)
@@ -108,15 +109,23 @@ class FrameUpscaler:
             self._queue.popleft().future.exception()
         self._chains.clear()
 
-    def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame, whole: tuple[int, int]) -> _Chain:
+    def _build(self, layout: Layout, tags: Tags, suffix: str, first: vs.VideoFrame, shown: tuple[int, int]) -> _Chain:
         pending = {0: first}
         clip = _clip(pending, _LENGTH)
         target, wanted = self._target(layout, tags, suffix)
+        interlaced = bool(first.props.get("_FieldBased", 0))
+        made = whole = wished = self._sizing.of(*shown)
+        coarser = [layout, target] if _holds_more(target, layout) else [layout]
+        if (clip.width, clip.height) != shown or any(_padded(each, *made, interlaced) != made for each in coarser):
+            # All of it through the network, and then the part that is the picture.
+            factor = self._sizing.scale ** self._sizing.passes(*shown)
+            made = clip.width * factor, clip.height * factor
+            whole = shown[0] * factor, shown[1] * factor
         if _holds_more(target, layout):
-            clip = self._upscale(_convert(clip, layout, tags, target, wanted, self._dither))
+            clip = self._upscale(_convert(clip, layout, tags, target, wanted, self._dither), *made)
         else:
-            clip = _convert(self._upscale(clip), layout, tags, target, wanted, self._dither)
-        size = self._size or whole
+            clip = _convert(self._upscale(clip, *made), layout, tags, target, wanted, self._dither)
+        size = self._size or wished
         if size != whole:
             clip = _resized(clip, whole, size, _padded(target, *size, "_FieldBased" in first.props), layout.alpha)
         return _Chain(clip, target, wanted, size, pending)
@@ -218,9 +227,9 @@ def _resized(
 ) -> vs.VideoNode:
     """The part of a clip which is its picture, as one of another size; both may be padded beyond the picture."""
     part = [whole[axis] * padded[axis] / size[axis] for axis in (0, 1)]
-    result = clip.resize.Bicubic(*padded, src_width=part[0], src_height=part[1])
+    result = clip.resize.Spline36(*padded, src_width=part[0], src_height=part[1])
     if alpha:
-        opacity = clip.std.PropToClip("_Alpha").resize.Bicubic(*padded, src_width=part[0], src_height=part[1])
+        opacity = clip.std.PropToClip("_Alpha").resize.Spline36(*padded, src_width=part[0], src_height=part[1])
         result = result.std.ClipToProp(opacity, "_Alpha")
     return result
 

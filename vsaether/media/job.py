@@ -18,6 +18,7 @@ from vsaether.backends import Backend
 from vsaether.engines import Engine
 from vsaether.errors import MediaError
 from vsaether.reuse import Meter
+from vsaether.sizing import Sizing
 
 from . import encoders, progress, resume
 from .changes import Changes
@@ -27,7 +28,7 @@ from .graph import FrameUpscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
-from .settings import Job, upscaling
+from .settings import Job, sizing, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 
@@ -101,10 +102,16 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         if isinstance(source, VideoSource) and job.output.suffix.lower() in MUXERS and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
             return dataclasses.replace(summary, reused=meter.share)
-        pending, writer = _output(job, source, engine.scale, stack)
+        pending, writer = _output(job, source, sizing(job, engine, source.info), stack)
         depth = job.num_streams + 2
         upscaler = FrameUpscaler(
-            upscaling(job), engine.scale, writer.target, depth, writer.size, source.carries, job.dither
+            upscaling(job),
+            sizing(job, engine, source.info),
+            writer.target,
+            depth,
+            writer.size,
+            source.carries,
+            job.dither,
         )
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
@@ -153,7 +160,7 @@ def _summary(
     seconds: float,
     **others: Any,
 ) -> Summary:
-    size = source.info.width * engine.scale, source.info.height * engine.scale
+    size = sizing(job, engine, source.info).of(source.info.width, source.info.height)
     precision = "; ".join(filter(None, (engine.precision, backend.note(engine.precision))))
     return Summary(engine.name, precision, backend.name, frames, seconds, size, job.source, job.output, **others)
 
@@ -176,16 +183,16 @@ def _source(job: Job) -> VideoSource | ImageSource:
 
 
 def _output(
-    job: Job, source: VideoSource | ImageSource, scale: int, stack: ExitStack
+    job: Job, source: VideoSource | ImageSource, wanted: Sizing, stack: ExitStack
 ) -> tuple[PendingFile | PendingFolder, VideoWriter | ImageWriter]:
     """The output, checked and opened."""
     suffix = job.output.suffix.lower()
     if suffix in MUXERS:
         check_target(job.output, job.source, job.overwrite)
-        encoder = encoders.choose(job.encoding, suffix, source.info, scale)
+        encoder = encoders.choose(job.encoding, suffix, source.info, wanted)
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         video = source if isinstance(source, VideoSource) else None
-        return pending, VideoWriter(pending, encoder, source.info, scale, video, job.drop_unsupported)
+        return pending, VideoWriter(pending, encoder, source.info, wanted, video, job.drop_unsupported)
     if job.encoding != Encoding():
         raise MediaError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
     if suffix and suffix not in SUFFIXES:

@@ -8,6 +8,7 @@ import av
 from av.error import FFmpegError
 
 from vsaether.errors import MediaError
+from vsaether.sizing import Sizing
 
 from .encode import VideoEncoder
 from .encoders import MUXERS, Encoder
@@ -41,7 +42,7 @@ class VideoWriter:
         pending: PendingFile,
         encoder: Encoder,
         info: VideoInfo,
-        scale: int,
+        sizing: Sizing,
         source: VideoSource | None,
         drop_unsupported: bool,
         threads: int | None = None,
@@ -67,7 +68,7 @@ class VideoWriter:
         self._tracks: dict[int, Track] = {}
         with ffmpeg_errors() as log:
             try:
-                self.video = self._add_streams(info, scale, encoder, source, others, threads)
+                self.video = self._add_streams(info, sizing, encoder, source, others, threads)
                 self._out.start_encoding()
             except (FFmpegError, ValueError) as error:
                 self.abandon()
@@ -148,14 +149,14 @@ class VideoWriter:
     def _add_streams(
         self,
         info: VideoInfo,
-        scale: int,
+        sizing: Sizing,
         encoder: Encoder,
         source: VideoSource | None,
         others: Plan,
         threads: int | None,
     ) -> VideoEncoder:
         def add_video() -> VideoEncoder:
-            return VideoEncoder(self._out, encoder, info, scale, self.timing.time_base, threads)
+            return VideoEncoder(self._out, encoder, info, sizing, self.timing.time_base, threads)
 
         if source is None:
             return self._finished(add_video(), info, encoder)

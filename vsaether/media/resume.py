@@ -22,7 +22,7 @@ from .manifest import End, JobFolder, Record
 from .muxer import VideoWriter
 from .reading import Reader
 from .segments import Recipe
-from .settings import Job, settings, upscaling
+from .settings import Job, settings, sizing, upscaling
 from .source import VideoSource
 
 _LONG = 60  # seconds of film which are more than one likes to compute twice
@@ -47,14 +47,14 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     check_target(job.output, job.source, job.overwrite)
     folder = JobFolder.of(job.output)
     told = description(job, engine, backend)
-    recipe = Recipe.of(job, source, engine.scale, os.cpu_count() or 1)
+    recipe = Recipe.of(job, source, sizing(job, engine, source.info), os.cpu_count() or 1)
     with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
-        writer = VideoWriter(pending, recipe.encoder, source.info, engine.scale, source, job.drop_unsupported)
+        writer = VideoWriter(pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported)
         writer.abandon()
     for text in writer.notices:
         notice(text)
     cores = folder.open(told)["about"]["cores"]
-    recipe = Recipe.of(job, source, engine.scale, cores)
+    recipe = Recipe.of(job, source, sizing(job, engine, source.info), cores)
     try:
         done = _done(folder, notice)
         before = sum(record.frames for record in done.values())
@@ -121,7 +121,7 @@ def _encode(
     before = sum(record.frames for record in done.values())
     depth = job.num_streams + 2
     upscaler = FrameUpscaler(
-        upscaling(job), recipe.scale, writer.target, depth, writer.size, source.carries, job.dither
+        upscaling(job), recipe.sizing, writer.target, depth, writer.size, source.carries, job.dither
     )
 
     def asked() -> None:
@@ -144,7 +144,7 @@ def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Calla
     records = [folder.record(number + 1) for number in range(end.segments)]
     with closing(VideoSource(job.source, job.tags)) as source, PendingFile(job.output, job.overwrite) as pending:
         writer = VideoWriter(
-            pending, recipe.encoder, source.info, recipe.scale, source, job.drop_unsupported, recipe.threads
+            pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, recipe.threads
         )
         told = len(writer.notices)
         try:

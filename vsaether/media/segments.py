@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from vsaether.errors import MediaError
+from vsaether.sizing import Sizing
 
 from . import encoders
 from .encode import VideoEncoder
@@ -32,25 +33,25 @@ class Recipe:
 
     encoder: Encoder
     info: VideoInfo
-    scale: int
+    sizing: Sizing
     time_base: Fraction
     muxer: str
     threads: int
 
     @classmethod
-    def of(cls, job: Job, source: VideoSource, scale: int, cores: int) -> Self:
+    def of(cls, job: Job, source: VideoSource, sizing: Sizing, cores: int) -> Self:
         """That of a job, on a machine with so many cores. Raises MediaError where the encoder cannot do it."""
         suffix = job.output.suffix.lower()
-        encoder = encoders.choose(job.encoding, suffix, source.info, scale)
+        encoder = encoders.choose(job.encoding, suffix, source.info, sizing)
         threads = _threads(encoder.codec, cores)
         info, muxer = source.info, MUXERS[suffix]
         time_base = Timing.of(info.grid, info.time_base, source.start, muxer).time_base
-        return cls(encoder, info, scale, time_base, muxer, threads)
+        return cls(encoder, info, sizing, time_base, muxer, threads)
 
     def open(self) -> VideoEncoder:
         """An encoder set up as it would be by the container that the packets are for."""
         scratch = av.open(io.BytesIO(), "w", format=self.muxer)
-        return VideoEncoder(scratch, self.encoder, self.info, self.scale, self.time_base, self.threads)
+        return VideoEncoder(scratch, self.encoder, self.info, self.sizing, self.time_base, self.threads)
 
 
 class SegmentWriter:

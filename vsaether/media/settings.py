@@ -10,9 +10,12 @@ from typing import Any
 import vapoursynth as vs
 
 import vsaether
+from vsaether.engines import Engine
+from vsaether.sizing import Sizing
 
 from .encoders import Encoding
 from .formats import AS_TAGGED, TagOverride
+from .source import VideoInfo
 
 _ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words
 
@@ -36,6 +39,10 @@ class Job:
     limit: int | None = None
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    width: int | None = None
+    height: int | None = None
+    scale: Fraction | None = None
+    """The result's size, or how many times the source's it is; None: the engine's scale."""
     reuse: bool = field(default=True, metadata=_ASIDE)
     """Whether what repeats is not computed again. The result is the same."""
     segment: Fraction | None = None
@@ -51,9 +58,14 @@ def settings(job: Job) -> dict[str, Any]:
     }
 
 
-def upscaling(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
-    """The filter that a job asks for."""
-    return lambda clip: vsaether.upscale(
+def sizing(job: Job, engine: Engine, info: VideoInfo) -> Sizing:
+    """The size that a job asks for."""
+    return Sizing(engine.scale, job.width, job.height, job.scale, (2, 4 if info.interlaced else 2))
+
+
+def upscaling(job: Job) -> Callable[[vs.VideoNode, int, int], vs.VideoNode]:
+    """The filter that a job asks for: of a clip, width and height of the result."""
+    return lambda clip, width, height: vsaether.upscale(
         clip,
         job.engine,
         backend=job.backend,
@@ -63,4 +75,6 @@ def upscaling(job: Job) -> Callable[[vs.VideoNode], vs.VideoNode]:
         device_id=job.device_id,
         dither_type=job.dither,
         reuse=job.reuse,
+        width=width,
+        height=height,
     )
