@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from .errors import AetherNetError
 from .version import version
@@ -29,8 +30,14 @@ def run_command(name: str, command: Callable[[], int | None]) -> int:
         line, code = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
     except KeyboardInterrupt:
         line, code = "interrupted", 130
-    print(f"{name}: {' '.join(line.split())}", file=sys.stderr)
+    say(name, line)
     return code
+
+
+def say(name: str, text: str) -> None:
+    """What a command has to tell, as one line on stderr; nothing where the terminal is gone."""
+    with suppress(OSError):
+        print(f"{name}: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def summary(documentation: str | None) -> str:

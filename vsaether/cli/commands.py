@@ -7,15 +7,14 @@ the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import vapoursynth as vs
 from av.error import FFmpegError
 
-from presets.command import add_version
+from presets.command import add_version, say
+from presets.errors import AetherNetError
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
 from vsaether.media import progress
@@ -41,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
         try:
             with caught():
                 options.run(options)
-        except vs.Error as error:
+        except (vs.Error, AetherNetError) as error:
             return _fail(str(error))
         except (FFmpegError, OSError) as error:
             name = error.filename or " -> ".join(str(path) for path in _paths(options))
@@ -60,10 +59,8 @@ def _paths(options: argparse.Namespace) -> list[Path]:
 
 
 def _fail(text: str) -> int:
-    text = " ".join(text.split())
-    if not progress.event("error", text=text):
-        with suppress(OSError):  # the terminal may be gone
-            print(f"vsaether: {text}", file=sys.stderr, flush=True)
+    if not progress.event("error", text=" ".join(text.split())):
+        say("vsaether", text)
     return 1
 
 
