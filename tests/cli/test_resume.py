@@ -15,7 +15,7 @@ import av
 import pytest
 
 from vsaether.cli import main
-from vsaether.media import film, manifest
+from vsaether.media import film, identity
 from vsaether.media.manifest import JobFolder
 
 from ..conftest import MakeEngine
@@ -163,7 +163,7 @@ def test_another_job_is_refused(run: Run, film_file: Path, tmp_path: Path, monke
     assert "settings.encoding.crf was null, is 9.0" in run(source, out, *SEGMENTS, "--crf", "9").error
     assert 'settings.segment was "1", is "2"' in run(source, out, *SEGMENTS, "--segment", "2").error
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "versions", lambda: {"av": "1"})
+        patch.setattr(identity, "versions", lambda: {"av": "1"})
         assert 'versions.av was "' in run(source, out, *SEGMENTS).error
     data = bytearray(source.read_bytes())
     data[-3000] ^= 1
@@ -208,7 +208,7 @@ def test_jobs(
     for action, path in (("list", tmp_path), ("status", out), ("clean", JobFolder.of(out).path), ("list", tmp_path)):
         assert main(["jobs", action, str(path)]) == 0
         said.append(capfd.readouterr().out)
-    assert "stopped, 3 segments of 45 frames" in said[0]
+    assert "stopped, 3 segments are done, 45 frames" in said[0]
     assert str(film_file) in said[1]
     assert "ultrafast" in said[1]
     assert "no jobs" in said[3]

@@ -147,6 +147,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="longest part of a film that is kept when a run is stopped; default: 30 s, of films longer than a minute",
     )
+    add("--workers", type=arguments.positive, metavar="N", help="processes of this machine that make segments")
+    add("--scheduler", metavar="ADDRESS", help="let workers of a dask scheduler make segments: tcp://HOST:8786")
     add("--no-resume", action="store_true", help="write in one pass, and keep nothing when stopped")
     arguments.add_json(parser)
     parser.set_defaults(run=_upscale)
@@ -179,6 +181,8 @@ def _upscale(options: argparse.Namespace) -> None:
         reuse=not options.no_reuse,
         segment=options.segment,
         resume=not options.no_resume,
+        workers=options.workers,
+        scheduler=options.scheduler,
     )
     summary = run(job, progress.note)
     progress.done(summary)

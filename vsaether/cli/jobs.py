@@ -38,8 +38,9 @@ def line(folder: JobFolder) -> str:
     """A job in one line."""
     records = list(folder.records())
     frames = sum(record.frames for record in records)
-    state = "at work" if folder.busy else "complete but for the last step" if folder.end else "stopped"
-    return f"{folder.path}: {state}, {len(records)} segments of {frames} frames are done"
+    state = "at work" if folder.busy else "stopped"
+    of = f" of {end.segments}" if (end := folder.end) else ""
+    return f"{folder.path}: {state}, {len(records)}{of} segments are done, {frames} frames"
 
 
 def status(folder: JobFolder) -> str:

@@ -39,18 +39,19 @@ class Segment:
         """Whether all of its frames have been encoded."""
         return self.closed and self.written == self.frames
 
-    def check(self, record: Record, folder: JobFolder) -> None:
-        """Raise MediaError if this is not the segment of which there is a record."""
-        if (self.first, self.frames, self.checksum) != (record.first, record.frames, record.checksum):
-            raise MediaError(
-                f"segment {self.number} of the input is not what it was: the input has changed, or is decoded "
-                f"differently now; remove {folder.path} and begin again"
-            )
-
     def abandon(self) -> None:
         """Forget what of it has been written."""
         if self.writer:
             self.writer.abandon()
+
+
+def check(record: Record, decoded: tuple[int, int, int], folder: JobFolder) -> None:
+    """Raise MediaError if a segment's first frame, frames and checksum are not those of which there is a record."""
+    if decoded != (record.first, record.frames, record.checksum):
+        raise MediaError(
+            f"segment {record.number} of the input is not what it was: the input has changed, or is decoded "
+            f"differently now; remove {folder.path} and begin again"
+        )
 
 
 class FilmRun:
@@ -108,7 +109,7 @@ class FilmRun:
     def _close(self, segment: Segment) -> None:
         segment.closed = True
         if record := self._done.get(segment.number):
-            segment.check(record, self._folder)
+            check(record, (segment.first, segment.frames, segment.checksum), self._folder)
         elif segment.complete:
             self._end(segment)
 

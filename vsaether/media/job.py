@@ -28,6 +28,7 @@ from .graph import FrameUpscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
+from .segments import open_source
 from .settings import Job, sizing, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
@@ -179,7 +180,7 @@ def _source(job: Job) -> VideoSource | ImageSource:
         return ImageSource([job.source], rate, False, [], job.tags)
     if job.rate:
         raise MediaError("--fps is for images; a video keeps its timestamps")
-    return VideoSource(job.source, job.tags)
+    return open_source(job)
 
 
 def _output(

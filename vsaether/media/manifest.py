@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,12 +27,10 @@ from presets import files
 from vsaether.errors import MediaError
 
 from . import packets
+from .identity import differences
 
 SUFFIX = ".vsaether-job"
-_FORMAT = 1
 _LONGEST_NAME = 200  # bytes; file systems allow 255
-_SAMPLES, _SAMPLED = 64, 1 << 16
-_VERSIONS = ("aethernet", "av", "numpy", "vapoursynth")
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,22 @@ class End:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A segment which is to be made: all that a process must know of it."""
+
+    number: int
+    """From 1."""
+    first: int
+    """The number of its first frame in the film, from 0."""
+    start: int
+    """When its first frame is shown in the input, in the video's time base."""
+    checksum: int
+    """CRC-32 of its frames as they are decoded."""
+    times: list[tuple[int, int]]
+    """When each frame is shown in the output, and for how long, in the time base there."""
+
+
 class JobFolder:
     """A job folder, and the files in it. Raises MediaError where one cannot be read or written."""
 
@@ -90,7 +103,7 @@ class JobFolder:
         What stands under "about" in it may differ. Raises MediaError where another process holds the folder, or where
         it is of another job.
         """
-        now = json.loads(json.dumps({"format": _FORMAT, **manifest}))
+        now = json.loads(json.dumps(manifest))
         try:
             self.path.mkdir(exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -106,7 +119,7 @@ class JobFolder:
                     raise MediaError(f"{self.path / 'manifest.json'} is damaged; {remedy}")
                 before = now
                 self._write("manifest.json", before)
-            changed = list(differences({**before, "about": None}, {**now, "about": None}))
+            changed = list(differences(before, now))
             if changed:
                 raise MediaError(f"{self.path} is of another job: {'; '.join(changed)}; {remedy}")
         except BaseException:
@@ -149,6 +162,15 @@ class JobFolder:
     @end.setter
     def end(self, value: End) -> None:
         self._write("end.json", {**dataclasses.asdict(value), "end": value.end and str(value.end)})
+
+    def plan(self, number: int) -> Plan | None:
+        """The plan of a segment, if there is one."""
+        found = self._json(f"{number:06d}.plan")
+        return None if found is None else Plan(**{**found, "times": [(pts, length) for pts, length in found["times"]]})
+
+    def add_plan(self, plan: Plan) -> None:
+        """Keep the plan of a segment."""
+        self._write(f"{plan.number:06d}.plan", dataclasses.asdict(plan))
 
     def packets(self, number: int) -> Path:
         """The file of a segment's packets."""
@@ -213,45 +235,3 @@ class JobFolder:
 def jobs(folder: Path) -> list[JobFolder]:
     """The job folders in a folder, by name."""
     return [JobFolder(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_dir()]
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What tells an input from another without reading all of it: its size, and the SHA-256 of 64 parts of it."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        for number in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLED) * number // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLED))
-    return {"size": size, "sha256_of_samples": digest.hexdigest()}
-
-
-def versions() -> dict[str, str]:
-    """The versions of what decides over the result."""
-    found = {}
-    for each in metadata.distributions():
-        name = each.metadata["Name"].lower()
-        if name in _VERSIONS or name.startswith("vapoursynth-"):
-            found[name] = each.version
-    return dict(sorted(found.items()))
-
-
-def plain(value: object) -> Any:
-    """Settings as JSON has them: a dataclass by the names of its fields, a path or a fraction as its text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What is not the same in two manifests, as ``name was ..., is ...``."""
-    for key in [*before, *(key for key in after if key not in before)]:
-        was, now = before.get(key), after.get(key)
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            yield from differences(was, now, f"{name}{key}.")
-        elif was != now:
-            yield f"{name}{key} was {json.dumps(was)}, is {json.dumps(now)}"

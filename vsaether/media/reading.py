@@ -31,6 +31,8 @@ class Reader:
         self.source = source
         self.frames = 0
         """How many there were so far."""
+        self.pts = 0
+        """When the last of them is shown, in the time base of the input."""
         self.end: Fraction | None = None
         """Where the last frame ends in seconds of the input, if more were not wanted."""
         self._limit = limit
@@ -55,6 +57,7 @@ class Reader:
                     break
                 continue
             self.frames += 1
+            self.pts = frame.pts or 0
             if self.frames == self._limit:
                 self.end = seconds(frame) + (frame.duration or 0) * fraction(frame.time_base)
             if self._changes:

@@ -1,40 +1,49 @@
 """A whole film, in segments: made, kept until it is complete, and gone on with where it was stopped."""
 
-import hashlib
 import os
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsaether.engines import Engine
+from vsaether.errors import MediaError
 
-from . import manifest, progress
+from . import progress
 from .assemble import assemble
 from .changes import Changes
 from .cuts import LONGEST, Cutter
 from .files import PendingFile, check_target
 from .film import FilmRun
 from .graph import FrameUpscaler
+from .identity import description
 from .interrupts import Interrupted, stoppable
-from .manifest import End, JobFolder, Record
+from .manifest import End, JobFolder, Plan, Record
 from .muxer import VideoWriter
+from .planning import plans
 from .reading import Reader
-from .segments import Recipe
-from .settings import Job, settings, sizing, upscaling
+from .segments import Recipe, open_source
+from .settings import Job, sizing, upscaling
 from .source import VideoSource
+
+if TYPE_CHECKING:
+    from .cluster import Distribution
 
 _LONG = 60  # seconds of film which are more than one likes to compute twice
 
 
+def distributed(job: Job) -> bool:
+    """Whether other processes make the segments."""
+    return bool(job.workers or job.scheduler)
+
+
 def wanted(job: Job, source: VideoSource) -> bool:
     """Whether a video is made in segments: if it is a file, not a pipe, and long, or segments were asked for."""
-    if not job.resume or not job.source.is_file():
+    if not job.source.is_file() or not (job.resume or distributed(job)):
         return False
     info = source.info
     frames = min(info.frames, job.limit) if job.limit else info.frames
-    return job.segment is not None or frames / info.rate > _LONG
+    return job.segment is not None or distributed(job) or frames / info.rate > _LONG
 
 
 def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Callable[[str], None]) -> tuple[End, int]:
@@ -74,23 +83,6 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     return end, before
 
 
-def description(job: Job, engine: Engine, backend: str) -> dict[str, Any]:
-    """The manifest of a job: what decides over its result, and under "about" what does not."""
-    return {
-        "input": manifest.fingerprint(job.source),
-        "settings": manifest.plain(settings(job)),
-        "engine": {"name": engine.name, "sha256": hashlib.sha256(engine.model).hexdigest()},
-        "backend": job.backend if ":" in job.backend else backend,
-        "versions": manifest.versions(),
-        "about": {
-            "input": str(job.source.absolute()),
-            "output": str(job.output.absolute()),
-            "begun": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "cores": os.cpu_count() or 1,
-        },
-    }
-
-
 def _done(folder: JobFolder, notice: Callable[[str], None]) -> dict[int, Record]:
     """The segments which are complete; what is damaged is forgotten."""
     done = {}
@@ -118,31 +110,65 @@ def _encode(
     """Make all segments which are not done."""
     changes = Changes(source.info)
     reader = Reader(source, job.limit, writer.timing, changes)
+    cutter = Cutter(job.segment or LONGEST)
     before = sum(record.frames for record in done.values())
-    depth = job.num_streams + 2
-    upscaler = FrameUpscaler(
-        upscaling(job), recipe.sizing, writer.target, depth, writer.size, source.carries, job.dither
-    )
 
     def asked() -> None:
-        notice("stopping where this segment ends; Ctrl-C again stops at once")
+        notice("stopping when the segments under way are done; Ctrl-C again stops at once")
 
-    with progress.bar(reader.total, before) as bar, closing(upscaler), stoppable(asked) as stop:
-        run = FilmRun(folder, recipe, upscaler, done, bar.update)
-        segments = run.run(reader, Cutter(job.segment or LONGEST), stop)
-        if segments is None:
+    def read(segments: int) -> End:
+        missing = 0 if job.limit else source.missing
+        notices = (*changes.notices, *source.notices, *source.damage.notices())
+        folder.end = end = End(segments, reader.frames, missing, reader.end, notices)
+        return end
+
+    with progress.bar(reader.total, before) as bar, stoppable(asked) as stop:
+        if distributed(job):
+            segments = _distribution(job, folder, done, bar.update).run(_plans(folder, reader, cutter, read), stop)
+            end = None if segments is None else folder.end
+        else:
+            depth = job.num_streams + 2
+            upscaler = FrameUpscaler(
+                upscaling(job), recipe.sizing, writer.target, depth, writer.size, source.carries, job.dither
+            )
+            with closing(upscaler):
+                segments = FilmRun(folder, recipe, upscaler, done, bar.update).run(reader, cutter, stop)
+            end = None if segments is None else read(segments)
+        if segments is None or end is None:
             raise Interrupted(signal.SIGINT)
         bar.total = bar.n
-    missing = 0 if job.limit else source.missing
-    notices = (*changes.notices, *source.notices, *source.damage.notices())
-    folder.end = end = End(segments, reader.frames, missing, reader.end, notices)
     return end
+
+
+def _distribution(job: Job, *arguments: Any) -> "Distribution":
+    """What lets other processes make the segments. Raises MediaError where dask is not installed."""
+    try:
+        from .cluster import Distribution
+    except ImportError as error:
+        raise MediaError(
+            "--workers and --scheduler need dask.distributed; install it with: pip install 'aethernet[cluster]'"
+        ) from error
+    return Distribution(job, *arguments)
+
+
+def _plans(folder: JobFolder, reader: Reader, cutter: Cutter, read: Callable[[int], End]) -> Iterator[Plan]:
+    """The plans of all segments: those of a run before, if it has cut the whole film."""
+    end = folder.end
+    known = [folder.plan(number + 1) for number in range(end.segments)] if end else []
+    if known and all(known):
+        yield from filter(None, known)
+        return
+    number = 0
+    for plan in plans(reader, cutter):
+        number = plan.number
+        yield plan
+    read(number)
 
 
 def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Callable[[str], None]) -> None:
     """Put the film together, and give it its name."""
     records = [folder.record(number + 1) for number in range(end.segments)]
-    with closing(VideoSource(job.source, job.tags)) as source, PendingFile(job.output, job.overwrite) as pending:
+    with closing(open_source(job)) as source, PendingFile(job.output, job.overwrite) as pending:
         writer = VideoWriter(
             pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, recipe.threads
         )

@@ -54,6 +54,11 @@ class Recipe:
         return VideoEncoder(scratch, self.encoder, self.info, self.sizing, self.time_base, self.threads)
 
 
+def open_source(job: Job) -> VideoSource:
+    """The video of a job. Every process that decodes, decodes this."""
+    return VideoSource(job.source, job.tags)
+
+
 class SegmentWriter:
     """Encodes frames into a segment of a job, and verifies it.
 

@@ -49,6 +49,10 @@ class Job:
     """Seconds of film in a segment at most. None: the usual number, and segments in long films only."""
     resume: bool = field(default=True, metadata=_ASIDE)
     """Whether long films are made in segments, so that a run which was stopped can be gone on with."""
+    workers: int | None = field(default=None, metadata=_ASIDE)
+    """Processes of this machine which make segments; None: this process alone."""
+    scheduler: str | None = field(default=None, metadata=_ASIDE)
+    """The address of a scheduler of dask whose workers make the segments, such as tcp://10.0.0.1:8786."""
 
 
 def settings(job: Job) -> dict[str, Any]:

@@ -161,6 +161,23 @@ class VideoSource:
             if isinstance(item, av.Packet):
                 yield item
 
+    def frames_from(self, pts: int) -> Iterator[av.VideoFrame]:
+        """Frames from a key frame which is shown at or before a time, as far as the file tells; instead of iterating.
+
+        Some are not what they would be from the start on, and a clock which steps back is followed only from there on:
+        the caller compares them. Raises av.FFmpegError where the file cannot be searched.
+        """
+        self._ahead.clear()
+        self.container.seek(pts, stream=self.stream)
+        self.decoder.flush_buffers()
+        self._rest = self._read()
+        while self._fetch():
+            item, _ = self._ahead.popleft()
+            if isinstance(item, av.VideoFrame):
+                item.pts = item.dts if self._by_dts and item.dts is not None else item.pts
+                self._tags.put(item)
+                yield item
+
     def carries(self, frame: av.VideoFrame) -> bool:
         """Whether a frame has side data, or field flags."""
         return frame.interlaced_frame or self.decoder.name in _FRAGILE or len(frame.side_data) > 0

@@ -1,0 +1,221 @@
+"""Segments made by other processes: the same bytes, whatever becomes of the processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+import vsaether
+from vsaether.cli import main
+from vsaether.errors import MediaError
+from vsaether.media import work
+from vsaether.media.cuts import Cutter
+from vsaether.media.identity import description
+from vsaether.media.manifest import JobFolder
+from vsaether.media.planning import plans
+from vsaether.media.reading import Reader
+from vsaether.media.settings import Job
+from vsaether.media.source import VideoSource
+from vsaether.media.timing import Timing
+from vsaether.media.work import Maker
+
+from ..conftest import MakeEngine
+from .conftest import Run, command, make_video
+from .test_resume import SEGMENTS, packets, scenes, wait_for
+
+pytest.importorskip("distributed", reason="dask.distributed is not installed")
+FAST = {"preset": "ultrafast"}
+
+
+@pytest.fixture(scope="module")
+def film_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """105 frames with sound, in scenes of 15."""
+    path = tmp_path_factory.mktemp("film") / "in.mkv"
+    pts = [40 * i for i in range(105)]
+    return make_video(path, pts=pts, size=(256, 192), options=FAST, picture=scenes, audio="aac")
+
+
+@pytest.fixture(scope="module")
+def slow_engine(make_engine: MakeEngine) -> str:
+    """A second of work for a segment."""
+    return str(make_engine(kernels=(5, 5, 3), channels=48))
+
+
+@pytest.fixture(scope="module")
+def whole(film_file: Path, slow_engine: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
+    """The packets of the film made by one process."""
+    out = tmp_path_factory.mktemp("whole") / "out.mkv"
+    assert main(["upscale", str(film_file), str(out), "--engine", slow_engine, *SEGMENTS]) == 0
+    return packets(out)
+
+
+class Cluster:
+    """A scheduler and workers, each a process, which can be killed one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "scheduler.json"
+        self._file.unlink(missing_ok=True)
+        places = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self._file))
+        self.scheduler = self._start("dask_scheduler", *places)
+        wait_for(self._file.exists, self.scheduler)
+        self.workers: list[subprocess.Popen] = []
+
+    @property
+    def address(self) -> str:
+        """The scheduler's."""
+        return json.loads(self._file.read_text())["address"]
+
+    def add(self) -> None:
+        """One worker more."""
+        options = ("--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard")
+        self.workers.append(self._start("dask_worker", self.address, *options))
+
+    def close(self) -> None:
+        """Kill all that is left."""
+        for process in (self.scheduler, *self.workers):
+            process.kill()
+            process.wait()
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen:
+        line = [sys.executable, "-m", f"distributed.cli.{name}", *arguments]
+        return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_workers_and_schedulers_are_killed(
+    film_file: Path, whole: list[tuple], slow_engine: str, tmp_path: Path
+) -> None:
+    """A worker dies midway, one comes late, the scheduler dies: the same command goes on, and loses nothing."""
+    out, log = tmp_path / "out.mkv", tmp_path / "log"
+    folder = JobFolder.of(out)
+
+    def kept() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in folder.path.glob("*.packets")}
+
+    with closing(Cluster(tmp_path)) as cluster:
+        cluster.add()
+        cluster.add()
+        arguments = command("upscale", film_file, out, "--engine", slow_engine, *SEGMENTS, "--scheduler")
+        with log.open("w") as stderr, subprocess.Popen([*arguments, cluster.address], stderr=stderr) as process:
+            wait_for(lambda: len(kept()) >= 1, process)
+            cluster.workers[0].kill()
+            cluster.add()
+            wait_for(lambda: len(kept()) >= 3, process)
+            cluster.scheduler.kill()
+            assert process.wait(60) == 1
+    before = kept()
+    assert 3 <= len(before) < 7
+    assert "the scheduler" in log.read_text()
+    assert "segments are kept" in log.read_text()
+    with closing(Cluster(tmp_path)) as cluster:
+        cluster.add()
+        again = subprocess.run([*arguments, cluster.address], capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"{len(before)} segments of" in again.stderr
+    assert packets(out) == whole
+    assert not folder.path.exists()
+
+
+def test_workers_of_this_machine(
+    run: Run, film_file: Path, whole: list[tuple], slow_engine: str, tmp_path: Path
+) -> None:
+    """The same film as of one process; no scheduler that others could reach."""
+    result = run(film_file, tmp_path / "out.mkv", *SEGMENTS, "--workers", "2", engine=slow_engine)
+    assert result.code == 0, result.err
+    assert packets(tmp_path / "out.mkv") == whole
+
+
+def test_no_scheduler(run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and nothing remains."""
+    monkeypatch.setattr("vsaether.media.cluster._TIMEOUT", "1s")
+    result = run(film_file, tmp_path / "out.mkv", "--scheduler", "tcp://127.0.0.1:9")
+    assert (result.code, "no scheduler answers at tcp://127.0.0.1:9" in result.error) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def planned(source: Path, out: Path, engine: str) -> tuple[Maker, int]:
+    """What makes the segments of a job whose film has been cut, and their number."""
+    job = Job(source, out, engine, "ov", segment=Fraction(1))
+    backend, found = vsaether.backends.select(job.backend, job.engine)
+    folder = JobFolder.of(out)
+    folder.open(description(job, found, backend.name))
+    folder.close()
+    number = 0
+    with closing(VideoSource(source)) as video:
+        timing = Timing.of(video.info.grid, video.info.time_base, video.start, "matroska")
+        for plan in plans(Reader(video, None, timing), Cutter(Fraction(1))):
+            folder.add_plan(plan)
+            number = plan.number
+    return Maker(job, folder.path), number
+
+
+def hostile(kind: str, path: Path) -> Path:
+    """A film whose parts are hard to find: of one GOP, of open GOPs, of B-frames at uneven times, of two clocks."""
+    options = {
+        "one": {"g": "1000"},
+        "open": {"g": "8", "bf": "3", "x264-params": "open-gop=1:scenecut=0", "preset": "medium"},
+        "uneven": {"g": "12", "bf": "2"},
+        "refresh": {"g": "20", "x264-params": "intra-refresh=1"},
+        "clocks": {"g": "12"},
+    }[kind]
+    pts = [40 * i + (i % 3) * 11 * (kind == "uneven") for i in range(75)]
+    whole = make_video(
+        path.with_name("whole.ts" if kind == "clocks" else "in.mp4"),
+        pts=pts,
+        options={**FAST, **options},
+        picture=scenes,
+    )
+    if kind != "clocks":
+        return whole
+    path.with_name("in.ts").write_bytes(whole.read_bytes() * 2)
+    return path.with_name("in.ts")
+
+
+@pytest.mark.parametrize("kind", ["one", "open", "uneven", "refresh", "clocks"])
+def test_parts_are_found_exactly(run: Run, identity_engine: str, tmp_path: Path, kind: str) -> None:
+    """However a film is made, a segment made by itself is to the bit that of a run from the start."""
+    source = hostile(kind, tmp_path / "in")
+    maker, count = planned(source, tmp_path / "parts.mkv", identity_engine)
+    for number in range(count, 0, -1):
+        assert maker.make(number) == number
+    records = list(JobFolder.of(tmp_path / "parts.mkv").records())
+    assert count >= 5
+    held = []
+    remove = JobFolder.remove
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobFolder, "remove", lambda self: held.extend(self.records()) or remove(self))
+        assert run(source, tmp_path / "out.mkv", "--backend", "ov", "--segment", "1").code == 0
+    assert records == held
+
+
+def test_key_frames_are_used(identity_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file can be searched, nobody decodes all that comes before a segment."""
+    maker, count = planned(hostile("uneven", tmp_path / "in"), tmp_path / "out.mkv", identity_engine)
+
+    def refuse(*given: object) -> Iterator[av.VideoFrame]:
+        raise AssertionError("decoded from the start")
+
+    monkeypatch.setattr(work, "_from_first", refuse)
+    assert [maker.make(number) for number in range(2, count + 1)] == list(range(2, count + 1))
+
+
+def test_another_film_is_not_made(identity_engine: str, tmp_path: Path) -> None:
+    """Frames which are not those that were planned are noticed, wherever they are; and so is another engine."""
+    source = hostile("one", tmp_path / "in")
+    maker, _ = planned(source, tmp_path / "out.mkv", identity_engine)
+    folder = JobFolder.of(tmp_path / "out.mkv")
+    plan = folder.plan(3)
+    assert plan is not None
+    folder.add_plan(replace(plan, checksum=plan.checksum ^ 1))
+    with pytest.raises(MediaError, match="decoded differently"):
+        maker.make(3)
+    assert list(folder.records()) == []
+    assert sorted(path.suffix for path in folder.path.iterdir() if path.suffix != ".plan") == ["", ".json"]
+    with pytest.raises(MediaError, match=r"engine\.sha256 was"):
+        Maker(replace(maker._job, engine="tiny_2x_int8"), folder.path)
