@@ -1,11 +1,16 @@
 """High dynamic range: the signal and its metadata go through, and what does not is said."""
 
+import dataclasses
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from vsaether.media.encoders import Encoding
 from vsaether.media.formats import Layout
+from vsaether.media.settings import Job, carried
+from vsaether.media.source import VideoSource
 
 from .conftest import Run, make_video, read
 from .dolby import mark
@@ -73,3 +78,29 @@ def test_dolby_vision_without_one_is_refused(run: Run, tmp_path: Path, capfd: py
     assert not (tmp_path / "out.mkv").exists()
     assert main(["compare", str(source), str(source), "-o", str(tmp_path / "page.html")]) == 1
     assert "profile 5" in capfd.readouterr().err
+
+
+def test_frames_with_static_metadata_alone_need_no_copy_that_carries_them(tmp_path: Path) -> None:
+    """Encoders are told once, and such a copy costs more than the frame; pictures, and who asks for SEI, get it."""
+    source = VideoSource(film(tmp_path / "in.mkv"))
+    frames = [item[0] for item in source if not isinstance(item, av.Packet)]
+    told = {kind.name for each in frames for kind in each.side_data}
+    assert told == {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "SEI_UNREGISTERED"}
+    assert not any(source.carries(each) for each in frames)
+    job = Job(source.path, tmp_path / "out.mkv")
+    assert carried(job, source)(frames[0]) is False
+    for whole in (
+        dataclasses.replace(job, output=tmp_path / "out"),
+        dataclasses.replace(job, encoding=Encoding(options={"udu_sei": "1"})),
+    ):
+        assert carried(whole, source)(frames[0])
+    source.close()
+
+
+def test_pictures_of_a_film_tell_its_static_metadata(run: Run, tmp_path: Path) -> None:
+    """PNG files have a place for them (mDCV, cLLI), in each."""
+    assert run(film(tmp_path / "in.mkv"), tmp_path / "frames").code == 0
+    for path in sorted((tmp_path / "frames").iterdir()):
+        data = path.read_bytes()
+        assert b"cLLI" in data or b"cLLi" in data
+        assert b"mDCV" in data or b"mDCv" in data

@@ -14,6 +14,17 @@ from vsaether.errors import MediaError
 if TYPE_CHECKING:
     from .source import VideoInfo
 
+STREAM_WIDE = frozenset(
+    {
+        SideData.MASTERING_DISPLAY_METADATA,
+        SideData.CONTENT_LIGHT_LEVEL,
+        SideData.DOVI_METADATA,
+        SideData.DOVI_RPU_BUFFER,
+        SideData.SEI_UNREGISTERED,
+    }
+)
+"""Side data which encoders are told once, or not at all, whatever each frame has (SEI of users: but for udu_sei)."""
+
 _STATIC = ("libx264", "libx265", "libsvtav1")
 _DOLBY = ("dovi_conf", SideData.DOVI_METADATA, SideData.DOVI_RPU_BUFFER)
 _OTHERS = {SideData.DYNAMIC_HDR_PLUS: "HDR10+", SideData.DYNAMIC_HDR_VIVID: "HDR Vivid"}

@@ -29,7 +29,7 @@ from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
 from .segments import open_source
-from .settings import Job, sizing, upscaling
+from .settings import Job, carried, sizing, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 
@@ -111,7 +111,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             writer.target,
             depth,
             writer.size,
-            source.carries,
+            carried(job, source),
             job.dither,
         )
         stack.callback(writer.abandon)

@@ -23,7 +23,7 @@ from .muxer import VideoWriter
 from .planning import plans
 from .reading import Reader
 from .segments import Recipe, open_source
-from .settings import Job, sizing, upscaling
+from .settings import Job, carried, sizing, upscaling
 from .source import VideoSource
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _encode(
         else:
             depth = job.num_streams + 2
             upscaler = FrameUpscaler(
-                upscaling(job), recipe.sizing, writer.target, depth, writer.size, source.carries, job.dither
+                upscaling(job), recipe.sizing, writer.target, depth, writer.size, carried(job, source), job.dither
             )
             with closing(upscaler):
                 segments = FilmRun(folder, recipe, upscaler, done, bar.update).run(reader, cutter, stop)

@@ -7,15 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import vapoursynth as vs
 
 import vsaether
 from vsaether.engines import Engine
 from vsaether.sizing import Sizing
 
-from .encoders import Encoding
+from .encoders import MUXERS, Encoding
 from .formats import AS_TAGGED, TagOverride
-from .source import VideoInfo
+from .images import ImageSource
+from .source import VideoInfo, VideoSource
 
 _ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words
 
@@ -60,6 +62,13 @@ def settings(job: Job) -> dict[str, Any]:
     return {
         each.name: getattr(job, each.name) for each in dataclasses.fields(job) if each.metadata.get("decides", True)
     }
+
+
+def carried(job: Job, source: VideoSource | ImageSource) -> Callable[[av.VideoFrame], bool]:
+    """Of which frames of a source the results must be given side data and flags: each image has its own."""
+    if job.output.suffix.lower() in MUXERS and "udu_sei" not in job.encoding.options:
+        return source.carries
+    return lambda frame: True
 
 
 def sizing(job: Job, engine: Engine, info: VideoInfo) -> Sizing:

@@ -179,8 +179,10 @@ class VideoSource:
                 yield item
 
     def carries(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame has side data, or field flags."""
-        return frame.interlaced_frame or self.decoder.name in _FRAGILE or len(frame.side_data) > 0
+        """Whether a frame has field flags, or side data which encoders are given with it."""
+        if frame.interlaced_frame or self.decoder.name in _FRAGILE:
+            return True
+        return any(kind not in hdr.STREAM_WIDE for kind in frame.side_data)
 
     def close(self) -> None:
         """Close the file."""
