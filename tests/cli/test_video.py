@@ -68,7 +68,7 @@ def test_a_precision_computed_in_another_way_is_told_at_the_end(
     """The summary does not say less than the warning did."""
     import vsaether
 
-    monkeypatch.setattr(vsaether.backends.OpenVINO, "remark", classmethod(lambda _, precision: "in another way"))
+    monkeypatch.setattr(vsaether.backends.OpenVINO, "note", classmethod(lambda _, precision: "in another way"))
     result = run(rich, tmp_path / "out.mkv", *FAST)
     assert "precision   fp32; in another way" in result.out
 
