@@ -17,7 +17,7 @@ from .graph import FrameUpscaler
 from .identity import description, differences
 from .manifest import JobFolder, Plan
 from .segments import Recipe, SegmentWriter, open_source
-from .settings import Job, sizing, upscaling
+from .settings import Job, carried, sizing, upscaling
 from .source import VideoSource
 
 _CACHE = 1024  # MiB which VapourSynth may keep of frames; it takes gigabytes otherwise
@@ -46,7 +46,7 @@ class Maker:
             lambda *given: colours,
             job.num_streams + 2,
             encoder.size,
-            lambda frame: self._source is None or self._source.carries(frame),
+            lambda frame: self._source is None or carried(job, self._source)(frame),
             job.dither,
         )
 
