@@ -1,6 +1,6 @@
 """AetherNet: the network, its checkpoints and its fused form.
 
-model = arch.load("aether_small_2x.safetensors")   # any known layout, .pth too
+model = arch.load("small_2x")                      # a released one, or a file: any known layout, .pth too
 fused = arch.fuse(model)                           # deployed form, same output
 arch.install()                                     # spandrel, and what is built on it, loads AetherNet too
 """
@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .checkpoint import read_checkpoint, write_checkpoint
-from .config import AetherNetConfig, AetherNetLaterConfig, AetherTinyConfig, Config
-from .detect import inspect, load, split_ranges
+from .aethernet import AetherNet, AetherNetConfig, FusedAetherNet
+from .checkpoint import write_checkpoint
 from .errors import CheckpointError
-from .fused import FusedAetherNet, fuse
-from .later import AetherNetLater
+from .keys import split_ranges
+from .later import AetherNetLater, AetherNetLaterConfig, FusedAetherNetLater
 from .layers import DropPath, GatedFFN, ReparamLargeKernelConv
-from .network import AetherNet
-from .tiny import AetherTiny
-from .variants import aether_large, aether_medium, aether_small, aether_tiny
+from .registry import from_state_dict, inspect, load, read_checkpoint
+from .tiny import AetherTiny, AetherTinyConfig, FusedAetherTiny
+from .upscaler import Config, Upscaler, fuse
+from .variants import VARIANTS, aether_large, aether_medium, aether_small, aether_tiny
 
 if TYPE_CHECKING:
     from spandrel import ArchSupport
 
 __all__ = [
+    "VARIANTS",
     "AetherNet",
     "AetherNetConfig",
     "AetherNetLater",
@@ -34,12 +35,16 @@ __all__ = [
     "Config",
     "DropPath",
     "FusedAetherNet",
+    "FusedAetherNetLater",
+    "FusedAetherTiny",
     "GatedFFN",
     "ReparamLargeKernelConv",
+    "Upscaler",
     "aether_large",
     "aether_medium",
     "aether_small",
     "aether_tiny",
+    "from_state_dict",
     "fuse",
     "inspect",
     "install",

@@ -20,7 +20,6 @@ from torch.torch_version import TorchVersion
 from presets import files
 
 from .errors import CheckpointError
-from .wrappers import unwrap
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 ORIGIN = "origin"
@@ -28,21 +27,8 @@ MOST_UNPACKED = 4  # times the size of a file
 MAX_BYTES = 2 << 30  # the largest variant is 73 MB; a trainer's state with optimiser moments stays below this
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, on the CPU, containers and prefixes taken off (`arch.wrappers.unwrap`).
-
-    Raises CheckpointError where the file is missing, of another type, damaged, too large, holds more than plain data
-    (pickles that would execute code are refused by torch's weights-only loader), or no one network.
-    """
-    loaded = _load(Path(path))
-    try:
-        return unwrap(loaded)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
-def _load(path: Path) -> Any:
-    """What a checkpoint file holds, containers and all. Raises CheckpointError as `read_checkpoint` does."""
+def read_file(path: Path) -> Any:
+    """What a checkpoint file holds, containers and all. Raises CheckpointError as `arch.read_checkpoint` does."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if path.stat().st_size > MAX_BYTES:
@@ -82,10 +68,10 @@ def _refuse_bomb(path: Path) -> None:
 def read_origin(path: str | os.PathLike[str]) -> str | None:
     """`weights_sha256` of the float network that a quantisation-aware training began with, where the file holds it.
 
-    Raises CheckpointError as `read_checkpoint` does.
+    Raises CheckpointError as `arch.read_checkpoint` does.
     """
     path = Path(path)
-    loaded = _load(path)
+    loaded = read_file(path)
     if path.suffix.lower() == ".safetensors":
         with safetensors_torch(path).safe_open(path, "pt") as file:
             loaded = file.metadata()

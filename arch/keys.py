@@ -1,4 +1,4 @@
-"""Reading sizes out of a state dict: shapes and counts, or a sentence that says which key is wrong."""
+"""Reading a state dict: sizes from shapes and counts, or a sentence that says which key is wrong; quantiser keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,26 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .config import Fused
+    from .upscaler import Fused
+
+QUANTIZER_KEY = re.compile(r"\.?_?(?:input|weight|output)_quantizer\.")
+OBSERVER_KEY = re.compile(r"(?:^|\.)(?:\w+_fake_quant|activation_post_process\w*)\.")  # torch.ao's
+
+
+def split_ranges(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Separate a quantisation-aware checkpoint into weights and quantiser buffers.
+
+    The second dict holds every `*_quantizer.*` entry (`_amax` and whatever else modelopt or pytorch-quantization
+    left there) and what torch.ao's observers saw (`*.weight_fake_quant.*`, `*.activation_post_process.*`), under its
+    full name; both are empty dicts where there is nothing.
+    """
+    ranges = {k: v for k, v in state_dict.items() if QUANTIZER_KEY.search(k) or is_observed(k)}
+    return {k: v for k, v in state_dict.items() if k not in ranges}, ranges
+
+
+def is_observed(key: str) -> bool:
+    """Whether a key belongs to an observer of torch.ao: of a weight, or of a module's output."""
+    return OBSERVER_KEY.search(key) is not None
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, ndim: int = 4) -> tuple[int, ...]:
@@ -79,3 +98,51 @@ def integer_root(value: int, what: str) -> int:
     if root * root != value:
         raise CheckpointError(f"{what}: {value} output channels per image channel are no square of a scale.")
     return root
+
+
+def gated_forms(body: str) -> tuple[frozenset[str], ...]:
+    """Of a gated net whose blocks lie under `body`: keys of each of its three forms (see `Config.forms`)."""
+    ends = ("conv_first.weight", "conv_after_body.weight", "conv_last.weight")
+    marks = (
+        ("conv.lk_conv.weight",),
+        ("conv.fused_conv.weight",),
+        ("conv.weight", "ffn.fc1.weight", "ffn.fc2.weight"),
+    )
+    return tuple(frozenset((*ends, *(f"{body}0.0.{mark}" for mark in form))) for form in marks)
+
+
+def gated_sizes(state: Mapping[str, Tensor], body: str, fused: Fused, gate: str) -> tuple[int, int, int]:
+    """Hidden channels, large and small kernel of a gated net; `gate` is the name of its unfused gate's projection.
+
+    The small kernel of a fused dict is unknowable, and irrelevant: 3, or less where the large one is.
+    """
+    first = f"{body}0.0."
+    if fused == "full":
+        hidden = shape_of(state, first + "ffn.fc1.weight")[0] // 2
+        lk = shape_of(state, first + "conv.weight")[-1]
+        return hidden, lk, min(3, lk)
+    key = f"{first}ffn.{gate}.weight"
+    hidden = shape_of(state, key, 2 if gate == "fc1_gate" else 4)[0]
+    if fused == "kernel":
+        lk = shape_of(state, first + "conv.fused_conv.weight")[-1]
+        return hidden, lk, min(3, lk)
+    lk = shape_of(state, first + "conv.lk_conv.weight")[-1]
+    return hidden, lk, shape_of(state, first + "conv.sk_conv.weight")[-1]
+
+
+def steps(state: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """Names of the upsampler's convolutions, in order; one with a missing tensor counts too."""
+    found = {int(m[1]): m[0] for k in state if (m := re.match(re.escape(prefix) + r"(\d+)", k))}
+    return [found[i] for i in sorted(found)]
+
+
+def any_key(state: Mapping[str, Tensor], prefix: str, end: str) -> bool:
+    """Whether any block holds this key. If another lacks it, the comparison with the built module names that one."""
+    return any(k.startswith(prefix) and k.endswith(end) for k in state)
+
+
+def direct_scale(out: int, in_chans: int) -> int:
+    """The scale of a net whose conv_last, with `out` channels, stands before one PixelShuffle."""
+    if out % in_chans:
+        raise CheckpointError(f"conv_last has {out} output channels, no multiple of {in_chans}.")
+    return integer_root(out // in_chans, "conv_last")

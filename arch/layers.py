@@ -1,8 +1,9 @@
-"""Building blocks of AetherNet: stochastic depth, the large-kernel convolution, the gated feed-forward net."""
+"""Building blocks of the networks: stochastic depth, the large-kernel convolution, gated nets, norms, upsampling."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 Gate = Literal["gelu", "relu"]
 Norm = Literal["layer", "batch"]
 
+SCALES = (1, 2, 3, 4, 8)
 
 BATCH_NORM_LIMIT = 4.0
 """What follows a batch norm is clamped to +-4 of its standard deviations.
@@ -93,7 +95,7 @@ class ReparamLargeKernelConv(nn.Module):
                     f"and lk_kernel {lk_kernel}."
                 )
             self.register_buffer("window", torch.tensor([float(deployed_kernel), 1.0]))
-            self._cropped = False  # what `cropped` last found, in the window of `_seen`
+            self._crops = False  # what `settle` last found, in the window of `_seen`
             self._seen: tuple[Tensor, int] | None = None
 
     def anneal(self, outer: float) -> None:
@@ -103,30 +105,41 @@ class ReparamLargeKernelConv(nn.Module):
         if not 0.0 <= outer <= 1.0:
             raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
         self.window[1] = outer
-        self._cropped, self._seen = outer == 0.0, (self.window, _version(self.window))
+        self._crops, self._seen = outer == 0.0, (self.window, self._version())
 
-    @property
-    def cropped(self) -> bool:
-        """Whether the window's outer factor is 0: by the buffer itself, whoever wrote it.
+    def settle(self) -> None:
+        """Find whether the window crops the kernel: by its buffer, which is the one truth, whoever wrote it.
 
         To ask a GPU would stop it in every block, so there it is asked only where the buffer's version says that it
-        was written to; a graph under torch.compile takes what was found last.
+        was written to. Compiled code cannot ask: a network settles its windows before a pass through compiled blocks,
+        and a network that is compiled as a whole takes what anneal, load_state_dict or an eager pass found last.
         """
         window = self.window
         if window.is_meta or torch.compiler.is_compiling():
-            return self._cropped
-        version = _version(window)
+            return
+        version = self._version()
         known = self._seen is not None and self._seen[0] is window and self._seen[1] == version >= 0
         if window.device.type == "cpu" or not known:
-            self._cropped, self._seen = float(window[1]) == 0.0, (window, version)
-        return self._cropped
+            self._crops, self._seen = float(window[1]) == 0.0, (window, version)
+
+    def _version(self) -> int:
+        """How often the window was written to; -1 where torch does not count that."""
+        return -1 if self.window.is_inference() else self.window._version
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if self.deployed_kernel is not None and not self.fused:
+            self.settle()
 
     def clear_cropped(self) -> None:
         """Zero the taps outside the deployed square once the window has cropped them: it then opens on the same filter.
 
         Nothing is done without a window, or where its outer factor is above 0.
         """
-        if self.fused or self.deployed_kernel is None or not self.cropped:
+        if self.fused or self.deployed_kernel is None:
+            return
+        self.settle()
+        if not self._crops:
             return
         crop = (self.lk_kernel - self.deployed_kernel) // 2
         inside = torch.ones(self.deployed_kernel, self.deployed_kernel).to(self.lk_conv.weight)
@@ -143,7 +156,8 @@ class ReparamLargeKernelConv(nn.Module):
         if self.deployed_kernel is not None:
             crop = (self.lk_kernel - self.deployed_kernel) // 2
             inner = kernel[:, :, crop : crop + self.deployed_kernel, crop : crop + self.deployed_kernel]
-            if self.cropped:
+            self.settle()
+            if self._crops:
                 kernel = inner
             else:
                 outer = self.window[1]
@@ -162,11 +176,6 @@ class ReparamLargeKernelConv(nn.Module):
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x.float(), kernel.float(), bias, padding=kernel.shape[-1] // 2, groups=self.dim)
         return F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=self.dim)
-
-
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was written to; -1 where torch does not count that."""
-    return -1 if tensor.is_inference() else tensor._version
 
 
 class GatedFFN(nn.Module):
@@ -215,3 +224,46 @@ class ChannelNorm(nn.Module):
         x = x - x.mean(1, keepdim=True)
         x = x * torch.rsqrt((x * x).mean(1, keepdim=True) + self.eps)
         return x if self.weight is None or self.bias is None else x * self.weight + self.bias
+
+
+class FusedGatedFFN(nn.Module):
+    """GatedFFN on (N, dim, H, W): one 1x1 convolution to 2 * hidden channels (gate first), gate, product, fc2.
+
+    The gate "silu" is that of the later public layout.
+    """
+
+    def __init__(self, dim: int, hidden: int, gate: Gate | Literal["silu"]) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, 2 * hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.act = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}[gate]
+        if gate == "relu":
+            self.register_buffer("relu_gate", torch.empty(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, main = self.fc1(x).chunk(2, dim=1)
+        return self.fc2(self.act(gate) * main)
+
+
+def repeat_channels(x: Tensor, times: int) -> Tensor:
+    """(N, C, H, W) -> (N, C * times, H, W), each channel `times` times in a row: PixelShuffle makes it nearest.
+
+    Written as a concatenation of slices, which exports to one Concat instead of Expand and Reshape.
+    """
+    return torch.cat([x[:, c : c + 1] for c in range(x.shape[1]) for _ in range(times)], dim=1)
+
+
+def upsample_factors(scale: int) -> tuple[int, ...]:
+    """PixelShuffle factors of the convolutional tail: 1 -> (), 2 -> (2,), 3 -> (3,), 4 -> (2, 2), 8 -> (2, 2, 2)."""
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale}; allowed are {', '.join(map(str, SCALES))}.")
+    return (3,) if scale == 3 else (2,) * (scale.bit_length() - 1)
+
+
+def tail_radius(scale: int) -> int:
+    """Reach of the convolutional tail behind conv_before_upsample, in LR pixels, rounded up."""
+    reach, size = 0.0, 1
+    for factor in upsample_factors(scale):
+        reach += 1 / size
+        size *= factor
+    return math.ceil(reach + 1 / size)

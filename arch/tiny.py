@@ -2,15 +2,83 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Upscaler
-from .config import AetherTinyConfig
-from .network import repeat_channels
+from . import keys
+from .errors import CheckpointError
+from .layers import repeat_channels
+from .upscaler import Config, Upscaler, deployed
+
+
+@dataclasses.dataclass(frozen=True)
+class AetherTinyConfig(Config):
+    """The real-time variant: `depth` dense 3x3 convolutions of `embed_dim` channels, ReLU, image residual.
+
+    `expand` is the width factor of the training branches; it is 0 where `fused`.
+    """
+
+    body: ClassVar[str] = "blocks."
+    forms: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset(("conv_first.weight", "blocks.0.weight", "floors", "conv_last.weight")),
+        frozenset(("conv_first.expand.weight", "blocks.0.expand.weight", "conv_last.project.weight")),
+    )
+    options: ClassVar[tuple[str, ...]] = ("border",)
+    counted: ClassVar[str] = "convolutions"
+    variant: ClassVar[str] = "aether_tiny"  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    embed_dim: int = 48
+    depth: int = 9
+    expand: int = 2
+    scale: int = 2
+    in_chans: int = 3
+    border: int = 0
+    fused: Literal["none", "full"] = "none"
+
+    @property
+    def blocks(self) -> int:
+        """See `Config.blocks`."""
+        return self.depth
+
+    @property
+    def supports_half(self) -> bool:
+        """See `Config.supports_half`."""
+        return True
+
+    @property
+    def receptive_radius(self) -> int:
+        """See `Config.receptive_radius`."""
+        return self.depth
+
+    def build(self) -> AetherTiny | FusedAetherTiny:
+        """A new module of this configuration, with fresh weights."""
+        return FusedAetherTiny(self) if self.fused == "full" else AetherTiny(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """See `Config.from_state`."""
+        depth = keys.count(state, cls.body) + 2
+        fused = "conv_first.weight" in state
+        if fused and any(k.endswith(".expand.weight") for k in state):
+            raise CheckpointError("mixed AetherNet checkpoint: conv_first is fused and other convolutions are not.")
+        infix = "" if fused else ".conv"
+        embed_dim, in_chans, _, _ = keys.shape_of(state, f"conv_first{infix}.weight")
+        out = keys.shape_of(state, f"conv_last{infix}.weight")[0]
+        return cls(
+            embed_dim=embed_dim,
+            depth=depth,
+            expand=0 if fused else keys.shape_of(state, "blocks.0.expand.weight")[0] // embed_dim,
+            scale=keys.direct_scale(out, in_chans),
+            in_chans=in_chans,
+            border=keys.border(state),
+            fused="full" if fused else "none",
+        )
 
 
 class RepConv3x3(nn.Module):
@@ -57,59 +125,25 @@ class RepConv3x3(nn.Module):
         return F.conv2d(x, kernel, bias, padding=1)
 
 
-class AetherTiny(Upscaler):
-    """(N, in_chans, H, W) in [0, 1] -> (N, in_chans, scale*H, scale*W), not clamped.
-
-    conv_first, `depth` - 2 body convolutions, each followed by max(., floor), conv_last, plus the input's
-    channels repeated (nearest-neighbour residual), PixelShuffle.
-
-    `floors` (fused form only) is the lower limit of each activation: 0, which fusing gives, is ReLU.
+class _Tiny(Upscaler):
+    """What both forms share: conv_first, `depth` - 2 body convolutions, each followed by an activation, conv_last,
+    plus the input's channels repeated (nearest-neighbour residual), PixelShuffle.
     """
 
     config: AetherTinyConfig
-    floors: Tensor
 
-    def __init__(self, config: AetherTinyConfig) -> None:
+    def __init__(self, config: AetherTinyConfig, convolution: Callable[..., nn.Module]) -> None:
         super().__init__(config)
         if config.depth < 3 or config.embed_dim < 1 or config.scale < 1:
             raise ValueError(f"{config} cannot be built: depth >= 3, embed_dim >= 1 and scale >= 1 are needed.")
-        self.config = config
-        c, out = config.embed_dim, config.in_chans * config.scale**2
-        fused = config.fused == "full"
-
-        def conv(i: int, o: int, *, identity: bool = False) -> nn.Module:
-            return nn.Conv2d(i, o, 3, padding=1) if fused else RepConv3x3(i, o, config.expand, identity=identity)
-
-        self.conv_first = conv(config.in_chans, c)
-        self.blocks = nn.ModuleList(conv(c, c, identity=True) for _ in range(config.depth - 2))
-        self.conv_last = conv(c, out)
-        if fused:
-            self.register_buffer("floors", torch.zeros(config.depth - 1))
-        else:
-            assert isinstance(self.conv_last, RepConv3x3)
-            nn.init.zeros_(self.conv_last.conv.weight)
-            nn.init.zeros_(self.conv_last.project.weight)
-
-    @torch.no_grad()
-    def deepened(self, depth: int) -> AetherTiny:
-        """A copy with `depth` convolutions in all that computes the same: the new ones are the identity.
-
-        They follow the present body, whose ReLU makes them exact (Chen et al., Net2Net, 2016), and train from there.
-        Raises ValueError for a smaller depth and for the fused form, which does not train.
-        """
-        if depth < self.config.depth or self.config.fused != "none":
-            raise ValueError(f"{self.config} cannot be deepened to {depth}: it takes the training form, and no less.")
-        deeper = AetherTiny(dataclasses.replace(self.config, depth=depth))
-        deeper.load_state_dict(self.state_dict(), strict=False)
-        for block in deeper.blocks[len(self.blocks) :]:
-            assert isinstance(block, RepConv3x3)
-            nn.init.zeros_(block.conv.weight)
-            nn.init.zeros_(block.project.weight)
-        return deeper.train(self.training)
+        c = config.embed_dim
+        self.conv_first = convolution(config.in_chans, c)
+        self.blocks = nn.ModuleList(convolution(c, c, identity=True) for _ in range(config.depth - 2))
+        self.conv_last = convolution(c, config.in_chans * config.scale**2)
 
     def activate(self, x: Tensor, index: int) -> Tensor:
-        """max(x, floors[index]); ReLU in the training form."""
-        return F.relu(x) if self.config.fused == "none" else torch.maximum(x, self.floors[index])
+        """The activation behind the convolution of this number."""
+        raise NotImplementedError
 
     def upscale(self, image: Tensor) -> Tensor:
         """See `Upscaler.upscale`."""
@@ -119,3 +153,74 @@ class AetherTiny(Upscaler):
             y = self.activate(block(y), i)
         y = self.conv_last(y) + repeat_channels(x, self.config.scale**2)
         return F.pixel_shuffle(y, self.config.scale) + 0.5
+
+
+class AetherTiny(_Tiny):
+    """aether_tiny, trainable form: (N, in_chans, H, W) in [0, 1] -> (N, in_chans, scale*H, scale*W), not clamped."""
+
+    repeated = (RepConv3x3,)
+    merged = ((r"^(conv_first|conv_last|blocks\.\d+)\.(conv|expand)$", r"\1"),)
+
+    def __init__(self, config: AetherTinyConfig) -> None:
+        if config.fused != "none":
+            raise ValueError("A fused configuration builds a FusedAetherTiny: use config.build().")
+        super().__init__(config, lambda i, o, identity=False: RepConv3x3(i, o, config.expand, identity=identity))
+        assert isinstance(self.conv_last, RepConv3x3)
+        nn.init.zeros_(self.conv_last.conv.weight)
+        nn.init.zeros_(self.conv_last.project.weight)
+
+    @torch.no_grad()
+    def deepened(self, depth: int) -> AetherTiny:
+        """A copy with `depth` convolutions in all that computes the same: the new ones are the identity.
+
+        They follow the present body, whose ReLU makes them exact (Chen et al., Net2Net, 2016), and train from there.
+        Raises ValueError for a smaller depth.
+        """
+        if depth < self.config.depth:
+            raise ValueError(f"{self.config} cannot be deepened to {depth}: it has more convolutions already.")
+        deeper = AetherTiny(dataclasses.replace(self.config, depth=depth))
+        deeper.load_state_dict(self.state_dict(), strict=False)
+        for block in deeper.blocks[len(self.blocks) :]:
+            assert isinstance(block, RepConv3x3)
+            nn.init.zeros_(block.conv.weight)
+            nn.init.zeros_(block.project.weight)
+        return deeper.train(self.training)
+
+    def grown(self, config: Config) -> Upscaler:
+        """See `Upscaler.grown`: to a greater depth."""
+        if not isinstance(config, AetherTinyConfig) or config.depth <= self.config.depth:
+            return self
+        return self.deepened(config.depth)
+
+    def activate(self, x: Tensor, index: int) -> Tensor:
+        """ReLU."""
+        return F.relu(x)
+
+    def _fuse(self, fold_norms: bool) -> FusedAetherTiny:
+        state: dict[str, Tensor] = {k: v for k, v in self.state_dict().items() if k == "border"}
+        for name, module in self.named_modules(remove_duplicate=False):
+            if isinstance(module, RepConv3x3):
+                kernel, bias = copy.deepcopy(module).double().kernel_and_bias()
+                state |= {f"{name}.weight": kernel, f"{name}.bias": bias}
+        fused = FusedAetherTiny(dataclasses.replace(self.config, fused="full", expand=0))
+        deployed(fused, state | {"floors": fused.floors}, self)
+        return fused
+
+
+class FusedAetherTiny(_Tiny):
+    """AetherTiny after `fuse`: the same function of plain convolutions, with max(., floor) between them.
+
+    `floors` is the lower limit of each activation: 0, which fusing gives, is ReLU.
+    """
+
+    floors: Tensor
+
+    def __init__(self, config: AetherTinyConfig) -> None:
+        if config.fused != "full":
+            raise ValueError("FusedAetherTiny takes a configuration with fused='full'.")
+        super().__init__(config, lambda i, o, identity=False: nn.Conv2d(i, o, 3, padding=1))
+        self.register_buffer("floors", torch.zeros(config.depth - 1))
+
+    def activate(self, x: Tensor, index: int) -> Tensor:
+        """max(x, floors[index])."""
+        return torch.maximum(x, self.floors[index])

@@ -18,8 +18,7 @@ PREFIXES = ("module.", "_orig_mod.", "net_g.", "netG.")
 DEEPEST = 12  # containers within containers
 # torch's wrappers of modules, which may stand anywhere in a key
 INNER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
-ANCHOR = re.compile(r"(?:^|(?<=\.))conv_first\.")
-BODIES = ("layers.", "stages.", "blocks.")
+Marks = Sequence[tuple[str, str]]  # of each network, what two of its keys begin with (Config.first and Config.body)
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak"}
 NOT_AVERAGED = {"online", "current", "raw"}  # even inside of a container of averaged weights: ema.online_model
@@ -38,7 +37,7 @@ class Found:
     state: dict[str, Any]
 
 
-def unwrap(loaded: object) -> dict[str, Tensor]:
+def unwrap(loaded: object, marks: Marks) -> dict[str, Tensor]:
     """The one network of a loaded object, by the names that its keys have without containers and prefixes.
 
     Averaged weights win over raw ones, wherever they stand. What is no AetherNet is taken out of its containers too,
@@ -49,7 +48,7 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     int8 by the state that modelopt saves.
     """
     _refuse_other_formats(loaded)
-    found = networks(loaded)
+    found = networks(loaded, marks)
     best = [f for f in found if f.rank == max(other.rank for other in found)]
     if not best:
         return _plain(_other(loaded))
@@ -67,8 +66,8 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     return usable(best[0].state)
 
 
-def networks(loaded: object) -> list[Found]:
-    """Every AetherNet in a loaded object, in its order: what holds conv_first.* beside layers.*, stages.* or blocks.*.
+def networks(loaded: object, marks: Marks) -> list[Found]:
+    """Every network in a loaded object, in its order: what holds keys that begin with both marks of one.
 
     Raises CheckpointError where a key stands in it twice, with and without a wrapper of torch's.
     """
@@ -77,10 +76,9 @@ def networks(loaded: object) -> list[Found]:
         if _is_moment(".".join(path)):
             continue
         entries = _entries(mapping)
-        prefixes = list(dict.fromkeys(key[: m.start()] for key in entries if (m := ANCHOR.search(key))))
-        prefixes = [p for p in prefixes if any(key.startswith(tuple(p + body for body in BODIES)) for key in entries)]
-        for prefix in prefixes:
-            others = tuple(p for p in prefixes if p != prefix and p.startswith(prefix))
+        firsts = {prefix: first for first, body in marks for prefix in _prefixes(entries, first, body)}
+        for prefix, first in firsts.items():
+            others = tuple(p for p in firsts if p != prefix and p.startswith(prefix))
             state = {
                 key.removeprefix(prefix): value
                 for key, value in entries.items()
@@ -89,15 +87,24 @@ def networks(loaded: object) -> list[Found]:
             where = ".".join((*path, prefix))
             counted = prefix.removesuffix("module.") + "n_averaged" in entries  # torch.optim.swa_utils.AveragedModel
             found.append(Found(where, _rank(where, counted), state))
-            for run_together, names in _run_together(entries, state):
+            for run_together, names in _run_together(entries, state, first):
                 where = ".".join((*path, run_together))
                 found.append(Found(where, _rank(where, False), names))
     return found
 
 
-def _run_together(entries: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _prefixes(entries: Mapping[str, Any], first: str, body: str) -> dict[str, None]:
+    """What stands before the keys of a network's, in order: nothing, or names that end with a dot."""
+    anchor = re.compile(rf"(?:^|(?<=\.)){re.escape(first)}")
+    prefixes = dict.fromkeys(key[: m.start()] for key in entries if (m := anchor.search(key)))
+    return {p: None for p in prefixes if any(key.startswith(p + body) for key in entries)}
+
+
+def _run_together(
+    entries: Mapping[str, Any], state: Mapping[str, Any], first: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Copies of a network's parameters under names without dots (model_ema.conv_firstweight), as LitEma keeps them."""
-    name = next(key for key in state if ANCHOR.match(key)).replace(".", "")
+    name = next(key for key in state if key.startswith(first)).replace(".", "")
     for prefix in [key.removesuffix(name) for key in entries if key.endswith(name)]:
         yield prefix, {key: entries.get(prefix + key.replace(".", ""), value) for key, value in state.items()}
 

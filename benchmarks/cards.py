@@ -43,8 +43,8 @@ def card(preset: Preset, times: dict[str, float]) -> str:
         f"vsaether upscale in.mkv out.mkv --engine {name}_int8",
         "```",
         "",
-        f"Network: `{preset['variant']}`, {config.embed_dim} channels, {blocks(config)} "
-        f"{'convolutions' if isinstance(config, arch.AetherTinyConfig) else 'blocks'}, receptive radius "
+        f"Network: `{preset['variant']}`, {config.embed_dim} channels, {config.blocks} "
+        f"{config.counted}, receptive radius "
         f"{preset['receptive_radius']} px, border {config.border} px.",
         "",
     ]
@@ -73,14 +73,9 @@ def card(preset: Preset, times: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def network_config(preset: Preset) -> Any:
+def network_config(preset: Preset) -> arch.Config:
     """The configuration of a preset's network, read from its weights."""
     return arch.inspect(arch.read_checkpoint(presets.path(preset["name"], "notfused")))
-
-
-def blocks(config: Any) -> int:
-    """Convolutions of an aether_tiny, blocks of the others."""
-    return config.depth if isinstance(config, arch.AetherTinyConfig) else sum(config.depths)
 
 
 def open_model_db(preset: Preset) -> dict[str, Any]:
@@ -101,7 +96,7 @@ def open_model_db(preset: Preset) -> dict[str, Any]:
         f"status: {preset['status']}. The int8 file holds ranges learnt in quantisation-aware training.",
         "date": training["date"],
         "architecture": "aethernet",
-        "size": [f"{config.embed_dim}nf", f"{blocks(config)}nb"],
+        "size": [f"{config.embed_dim}nf", f"{config.blocks}nb"],
         "scale": preset["scale"],
         "inputChannels": config.in_chans,
         "outputChannels": config.out_chans,

@@ -28,10 +28,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from arch.config import AetherNetConfig
-from arch.fused import FusedAetherBlock
-from arch.layers import BATCH_NORM_LIMIT
-from arch.network import repeat_channels
+from arch.aethernet import AetherNetConfig, FusedAetherBlock
+from arch.layers import BATCH_NORM_LIMIT, repeat_channels
 
 GROUP = 32
 """Channels in one tensor: Triton's shapes are powers of two, so 96 channels are three times 32."""

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 import arch
 import presets
-from arch.fused import FusedAetherBlock
-from arch.tiny import AetherTiny
+from arch.aethernet import FusedAetherBlock
+from arch.layers import repeat_channels
 from benchmarks import peers
 from benchmarks.gpu_record import Record, read
 
@@ -268,7 +268,7 @@ class TinyRelu(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        assert isinstance(net, AetherTiny)
+        assert isinstance(net, arch.FusedAetherTiny)
         if net.floors.abs().max() > 0:
             raise ValueError("an activation's floor is not 0: it is no ReLU")
         self.net = net
@@ -284,7 +284,7 @@ class TinyRelu(nn.Module):
                 y = torch.cudnn_convolution_relu(y, layer.weight, layer.bias, [1, 1], [1, 1], [1, 1], 1)
             else:
                 y = F.relu(layer(y))
-        y = net.conv_last(y) + arch.network.repeat_channels(x, s * s)
+        y = net.conv_last(y) + repeat_channels(x, s * s)
         return (F.pixel_shuffle(y, s) + 0.5)[:, :, b * s : -b * s, b * s : -b * s]
 
 

@@ -25,7 +25,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import arch
-from arch.base import Upscaler
 from benchmarks import peers, speed
 from presets import files
 from presets.command import run_command
@@ -136,18 +135,18 @@ def measure(group: str, entries: dict[str, Config], runs: dict[str, Path], args:
     return result
 
 
-def network(config: Config) -> Upscaler:
+def network(config: Config) -> arch.Upscaler:
     """The candidate's network as it is deployed, of random weights."""
     torch.manual_seed(0)
     model = getattr(arch, config["variant"])(**config["model"]).eval()
     if config["model"].get("deployed_kernel"):
         model.anneal(0.0)
     fused = arch.fuse(model)
-    assert isinstance(fused, Upscaler)
+    assert isinstance(fused, arch.Upscaler)
     return fused
 
 
-def macs(model: Upscaler) -> int:
+def macs(model: arch.Upscaler) -> int:
     """Multiplications a pixel of the input, without those of the border that pictures are continued by."""
     side, border = 64, model.config.border
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -155,7 +154,7 @@ def macs(model: Upscaler) -> int:
     return round(counter.get_total_flops() / 2 / side**2)
 
 
-def network_times(networks: list[tuple[str, Upscaler]], width: int, height: int, rounds: int) -> speed.Times:
+def network_times(networks: list[tuple[str, arch.Upscaler]], width: int, height: int, rounds: int) -> speed.Times:
     """Milliseconds a frame of the networks' int8 forms and of Compact's."""
     with tempfile.TemporaryDirectory() as folder:
         files = {PEER: peers.write_onnx("compact_16x64", Path(folder), int8=True)}

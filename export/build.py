@@ -131,7 +131,8 @@ def check_origin(source: Path, network: Source, qat: Path) -> str | None:
     Raises ExportError where it is another network than that of `source`.
     """
     import presets
-    from arch.checkpoint import read_checkpoint, read_origin, weights_sha256
+    from arch import read_checkpoint
+    from arch.checkpoint import read_origin, weights_sha256
 
     from .errors import ExportError
 

@@ -7,7 +7,7 @@ import math
 import onnx
 from onnx import ModelProto
 
-SIDE = 512  # so large that a continued border (arch.base.Upscaler) hardly counts
+SIDE = 512  # so large that a continued border (arch.Upscaler) hardly counts
 # Peak resident memory over the sum below is 0.9 to 1.65, measured for four networks on OpenVINO and ONNX Runtime:
 # buffers are padded, kept in blocks, converted between layouts, and not always reused at once.
 OVERHEAD = 1.65

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 import arch
-from arch.detect import is_observed
+from arch.keys import is_observed
 from presets.engine import WHOLE_IMAGE, Metadata
 
 from .equalise import equalise
@@ -31,12 +31,12 @@ LICENCE = "MIT"
 class Source:
     """A checkpoint, read: the network as it was given, the fused one, and the state dict with its ranges."""
 
-    given: nn.Module
-    fused: nn.Module
+    given: arch.Upscaler
+    fused: arch.Upscaler
     state: dict[str, Tensor]
 
     @property
-    def config(self) -> Any:
+    def config(self) -> arch.Config:
         """The network's configuration."""
         return self.given.config
 
@@ -73,13 +73,10 @@ class Engine:
 def read(path: str | os.PathLike[str]) -> Source:
     """Read and fuse a checkpoint. Raises arch.CheckpointError where it is none."""
     state = arch.read_checkpoint(path)
-    weights, _ = arch.split_ranges(state)
     try:
-        given = arch.inspect(weights).build()
-        given.load_state_dict({k: v for k, v in weights.items() if k in given.state_dict()})
+        given = arch.from_state_dict(state)
     except arch.CheckpointError as error:
         raise arch.CheckpointError(f"{path}: {error}") from None
-    given = given.float().eval()
     try:
         return Source(given, arch.fuse(given), state)
     except ValueError as error:

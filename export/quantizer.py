@@ -31,17 +31,6 @@ SMALLEST = 1e-6  # range of a tensor that is all zeros
 SAMPLES = 1 << 18  # activations kept per layer for choosing a range
 PERCENTILE = 0.9999
 
-# Convolutions that stay in float, by a part of their name, and why.
-KEEP_FLOAT = {
-    "channel_attn.": "works on one vector an image, where int8 saves no time",
-    "spatial_attn.": "two channels in and one out before a sigmoid: nothing to save, and a coarse mask",
-    "quant_fusion_layer.": "reads a concatenation, behind which OpenVINO computes int8 wrongly",
-}
-# Those of them that stay in float with learnt ranges too: OpenVINO 2026.4.1 takes another step for the input of an int8
-# convolution behind a Concat, once its range is 0.5 or more (35 dB from torch; in float 65 and more).
-BEHIND_CONCAT = ("spatial_attn.", "quant_fusion_layer.")
-KEEP_LAST = "its error goes straight into the image: 0.01 to 0.05 dB, and it takes no measurable time"
-
 
 class Quantizer(nn.Module):
     """Rounds a tensor to symmetric int8 codes and back; gradients pass straight through inside the range.
@@ -155,11 +144,7 @@ class QuantConv2d(nn.Conv2d):
 
 def float_layers(model: nn.Module) -> dict[str, str]:
     """The convolutions of a fused network that had better stay in float, and why (measured, on OpenVINO)."""
-    names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    found = {n: why for n in names for part, why in KEEP_FLOAT.items() if part in n}
-    if isinstance(model, arch.FusedAetherNet) and model.config.tail == "direct":
-        found["conv_last"] = KEEP_LAST
-    return found
+    return model.float_layers() if isinstance(model, arch.Upscaler) else {}
 
 
 def quantize(model: nn.Module, *, skip: Sequence[str] | None = None) -> nn.Module:

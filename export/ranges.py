@@ -10,22 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import arch
-from arch.fused import FusedAetherBlock
-from arch.layers import ChannelNorm
-from arch.network import BLOCK_NORM_EPS, AetherBlock
 
 from .errors import ExportError
-from .quantizer import BEHIND_CONCAT, QuantConv2d, quant_convs, quantize
+from .quantizer import QuantConv2d, quant_convs, quantize
 
 # <module>.input_quantizer._amax (modelopt) or <module>._input_quantizer._amax (pytorch-quantization)
 AMAX = re.compile(r"^(?P<module>.+)\._?(?P<kind>input|weight)_quantizer\._amax$")
-# A fused convolution's name from those of the branches that went into it.
-MERGED = (
-    (re.compile(r"\.conv\.(lk_conv|sk_conv|fused_conv)$"), ".conv"),
-    (re.compile(r"\.ffn\.(fc1_gate|fc1_main|conv_gate|conv_main)$"), ".ffn.fc1"),
-    (re.compile(r"\.ffn\.conv_out$"), ".ffn.fc2"),
-    (re.compile(r"^(conv_first|conv_last|blocks\.\d+)\.(conv|expand)$"), r"\1"),
-)
 
 
 def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
@@ -34,67 +24,34 @@ def load_quantized(state_dict: Mapping[str, Tensor]) -> nn.Module:
     The checkpoint may be this project's (fused, then trained with `export.quantize`), or one of a fused or
     unfused network trained with modelopt or pytorch-quantization. Input ranges are kept: where branches were
     merged, the largest of theirs. A convolution without a range stays in float, as it was in training, and so does
-    one behind a concatenation (`export.quantize.BEHIND_CONCAT`). Weight ranges are kept where the weight is the same;
-    where fusing changed the weight they are computed from it.
+    one that the network says never to quantise (`arch.Upscaler.never_int8`). Weight ranges are kept where the weight
+    is the same; where fusing changed the weight they are computed from it.
 
-    A layer norm whose affine was folded into fc1 is unfolded again, since fc1's input range was learnt behind it.
+    The affines of layer norms are not folded into fc1, since its input range was learnt behind them.
 
     Raises arch.CheckpointError for a foreign checkpoint, ExportError where there are no ranges, or one
     is no positive number.
     """
     weights, ranges = arch.split_ranges(state_dict)
-    config = arch.inspect(weights)
-    original = config.build()
-    original.load_state_dict({k: v for k, v in weights.items() if k in original.state_dict()})
-    original = original.float().eval()
-    if config.fused != "full":
-        fused = arch.fuse(original)
-        if isinstance(original, arch.AetherNet) and original.config.norm == "layer":
-            _unfold_norms(original, fused)
-    else:
-        fused = arch.fuse(original)
-    inputs, weights = _parse(ranges)
+    original = arch.from_state_dict(weights)
+    fused = original.fuse(fold_norms=False)
+    inputs, weights = _parse(ranges, original)
     names = [n for n, m in fused.named_modules() if isinstance(m, nn.Conv2d)]
     missing = [n for n in names if n not in inputs]
     if len(missing) == len(names):
         raise ExportError("The checkpoint's quantisers have no ranges; was it saved before calibration?")
-    behind_concat = [n for n in names if any(part in n for part in BEHIND_CONCAT)]
-    model = quantize(fused, skip=[*missing, *behind_concat])
+    never = [n for n in names if any(part in n for part in fused.never_int8)]
+    model = quantize(fused, skip=[*missing, *never])
     _set(model, inputs, weights, _same_weights(original, model))
     return model
 
 
-@torch.no_grad()
-def _unfold_norms(original: arch.AetherNet, fused: nn.Module) -> None:
-    for name, block in original.named_modules():
-        if not isinstance(block, AetherBlock):
-            continue
-        target = fused.get_submodule(name)
-        assert isinstance(target, FusedAetherBlock) and isinstance(block.norm, nn.LayerNorm)
-        norm = ChannelNorm(block.norm.weight.numel(), BLOCK_NORM_EPS, affine=True)
-        assert norm.weight is not None and norm.bias is not None
-        norm.weight.copy_(block.norm.weight.view(-1, 1, 1))
-        norm.bias.copy_(block.norm.bias.view(-1, 1, 1))
-        target.norm = norm
-        gate, main, fc1 = block.ffn.fc1_gate, block.ffn.fc1_main, target.ffn.fc1
-        assert fc1.bias is not None
-        fc1.weight.copy_(torch.cat([gate.weight, main.weight])[:, :, None, None])
-        fc1.bias.copy_(torch.cat([gate.bias, main.bias]))
-
-
-def fused_name(module: str) -> str:
-    """The name of the fused convolution that a module of an unfused network becomes part of."""
-    for pattern, replacement in MERGED:
-        module = pattern.sub(replacement, module)
-    return module
-
-
-def _same_weights(original: nn.Module, model: nn.Module) -> dict[str, list[str]]:
+def _same_weights(original: arch.Upscaler, model: nn.Module) -> dict[str, list[str]]:
     """Fused convolution -> the modules whose weights, put one after the other, are its weight unchanged."""
     sources: dict[str, list[str]] = {}
     for name, module in original.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            sources.setdefault(fused_name(name), []).append(name)
+            sources.setdefault(original.fused_name(name), []).append(name)
     same = {}
     for name, conv in quant_convs(model):
         parts = [cast(Tensor, original.get_submodule(s).weight).flatten(1) for s in sources.get(name, [])]
@@ -105,7 +62,7 @@ def _same_weights(original: nn.Module, model: nn.Module) -> dict[str, list[str]]
     return same
 
 
-def _parse(ranges: Mapping[str, Tensor]) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _parse(ranges: Mapping[str, Tensor], original: arch.Upscaler) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Input ranges by fused convolution, and weight ranges by module of the checkpoint."""
     inputs: dict[str, float] = {}
     weights: dict[str, Tensor] = {}
@@ -123,7 +80,7 @@ def _parse(ranges: Mapping[str, Tensor]) -> tuple[dict[str, float], dict[str, Te
             continue
         if value.numel() != 1:
             raise ExportError(f"{key} has {value.numel()} values; inputs have one range for the whole tensor.")
-        name = fused_name(match["module"])
+        name = original.fused_name(match["module"])
         inputs[name] = max(inputs.get(name, 0.0), float(value))
     return inputs, weights
 

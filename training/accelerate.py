@@ -14,12 +14,9 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
-from arch.fused import FusedAetherBlock
+import arch
 from arch.layers import ReparamLargeKernelConv
-from arch.network import AetherBlock
-from arch.tiny import RepConv3x3
 
-REPEATED = (AetherBlock, FusedAetherBlock, RepConv3x3)  # compiled once, and used wherever they stand
 EAGER_STEPS = 3  # before a capture: lazy allocations and the compiler have to be over
 AHEAD = 8  # steps that the host may be ahead of the GPU
 TOLERANCE = 1e-4  # of the depthwise convolution, relative to the largest value
@@ -64,7 +61,7 @@ def _is_same_depthwise(conv: nn.Conv2d) -> bool:
 
 def compile_blocks(model: nn.Module) -> int:
     """torch.compile of a network's repeated blocks, in place: one compilation serves all. The number of blocks."""
-    blocks = [m for m in model.modules() if isinstance(m, REPEATED)]
+    blocks = [m for m in model.modules() if isinstance(m, model.repeated)] if isinstance(model, arch.Upscaler) else []
     for block in blocks:
         block.compile(dynamic=False)
     return len(blocks)

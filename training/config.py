@@ -7,13 +7,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import arch
 from training.degrade import Video
 from training.errors import TrainingError
 from training.optimizer import OPTIMIZERS
 
 DEGRADATIONS = {"bicubic": None, "video": Video}
 TARGETS = ("both", "mean", "teacher")
-VARIANTS = ("aether_tiny", "aether_small", "aether_medium", "aether_large")
 KINDS = {"int": int, "float": (int, float), "str": str, "dict[str, float]": dict}  # tuples otherwise
 SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "flat", "bilevel")  # numbers from 0 to 1
 LARGEST = 1e9  # of every other number; keeps infinity out
@@ -63,8 +63,8 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
         raise TrainingError(f"{path} is not readable as a configuration ({error}).") from None
     section, start = config.get(name), config.get("float")
     whole = "model" in config or (isinstance(start, dict) and "init" in start)
-    if config.get("variant") not in VARIANTS or not whole or not isinstance(section, dict):
-        needed = f"variant (one of {', '.join(VARIANTS)}), [model] or an init in [float], and [{name}]"
+    if config.get("variant") not in arch.VARIANTS or not whole or not isinstance(section, dict):
+        needed = f"variant (one of {', '.join(arch.VARIANTS)}), [model] or an init in [float], and [{name}]"
         raise TrainingError(f"{path}: needed are {needed}.")
     if misplaced := [key for key in OTHERS[name] if key in section]:
         raise TrainingError(f"{path}: section [{name}] has no {', '.join(misplaced)}: the other stage has.")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import arch
-from arch.config import VARIANTS
 from export import quantizer
 
-NAMES = ("aether_tiny", *VARIANTS)
+NAMES = tuple(arch.VARIANTS)
 Factory = Callable[..., nn.Module]
+Variant = Callable[..., arch.Upscaler]
 CROPPED = 1e-6  # a smaller factor on the outer taps changes nothing in float32
 
 
@@ -36,10 +36,10 @@ def factories(host_scale: Callable[[], int] | None = None) -> list[Factory]:
 
     They raise TypeError for unknown options and ValueError for options that do not fit together.
     """
-    return [_factory(getattr(arch, name), host_scale) for name in NAMES]
+    return [_factory(variant, host_scale) for variant in arch.VARIANTS.values()]
 
 
-def _factory(variant: Factory, host_scale: Callable[[], int] | None) -> Factory:
+def _factory(variant: Variant, host_scale: Callable[[], int] | None) -> Factory:
     given = inspect.signature(variant)
     default: int = given.parameters["scale"].default
 
@@ -68,21 +68,22 @@ def _factory(variant: Factory, host_scale: Callable[[], int] | None) -> Factory:
     return build
 
 
-def _form(model: nn.Module, anneal: int | None, deploy: bool, qat: bool) -> nn.Module:
+def _form(model: arch.Upscaler, anneal: int | None, deploy: bool, qat: bool) -> nn.Module:
     if (anneal is not None) + deploy + qat > 1:
         raise ValueError(f"anneal={anneal}, deploy={deploy}, qat={qat}: only one of them can be given.")
     if anneal is not None:
         _Annealing(model, anneal)
     if not deploy and not qat:
         return model
-    if isinstance(model, arch.AetherNet) and model.config.deployed_kernel:
+    if model.windows:
         model.anneal(0.0)
-    model = arch.fuse(model)
-    if qat:
-        model = quantizer.quantize(model)
-        quantizer.learn_ranges(model)
-        _QatGuard(model)
-    return model
+    fused = arch.fuse(model)
+    if not qat:
+        return fused
+    quantised = quantizer.quantize(fused)
+    quantizer.learn_ranges(quantised)
+    _QatGuard(quantised)
+    return quantised
 
 
 class _Annealing:
@@ -93,8 +94,8 @@ class _Annealing:
     CROPPED it is 0, both when the averaged network runs and when it is saved.
     """
 
-    def __init__(self, model: nn.Module, batches: int) -> None:
-        if not isinstance(model, arch.AetherNet) or model.config.deployed_kernel is None:
+    def __init__(self, model: arch.Upscaler, batches: int) -> None:
+        if not model.windows:
             raise ValueError("anneal needs a window: give deployed_kernel too (aether_tiny has none).")
         if batches < 0:
             raise ValueError(f"anneal is {batches}; it must be a number of training batches, or 0.")
@@ -103,18 +104,18 @@ class _Annealing:
         model.register_state_dict_pre_hook(self._before_save)
         self._set(model, 0)
 
-    def _set(self, model: arch.AetherNet, steps: int) -> None:
-        outer = next(float(b[1]) for name, b in model.named_buffers() if name.endswith(".window"))
+    def _set(self, model: arch.Upscaler, steps: int) -> None:
+        outer = float(model.windows[0].window[1])
         if self.batches == 0:
             outer = 0.0
         elif steps:
             outer = 1.0 - min(round((1.0 - outer) * self.batches) + steps, self.batches) / self.batches
         model.anneal(outer if outer >= CROPPED else 0.0)
 
-    def _before_forward(self, model: arch.AetherNet, _args: object) -> None:
+    def _before_forward(self, model: arch.Upscaler, _args: object) -> None:
         self._set(model, 1 if model.training and torch.is_grad_enabled() else 0)
 
-    def _before_save(self, model: arch.AetherNet, _prefix: str, _keep_vars: bool) -> None:
+    def _before_save(self, model: arch.Upscaler, _prefix: str, _keep_vars: bool) -> None:
         self._set(model, 0)
 
 

@@ -80,44 +80,40 @@ def main() -> int:
     return run_command("training.train", lambda: train(args))
 
 
-def build_network(
-    config: dict[str, Any], weights: Path | None, *, grow: bool = True
-) -> arch.AetherNet | arch.AetherTiny:
+def build_network(config: dict[str, Any], weights: Path | None, *, grow: bool = True) -> arch.Upscaler:
     """The configuration's float network, fresh or from a checkpoint, which it must fit; without [model], as there.
 
-    With `grow` a shallower aether_tiny fits too (see `arch.AetherTiny.deepened`).
+    With `grow` a smaller one fits too, where the network can grow (see `arch.Upscaler.grown`).
     """
     torch.manual_seed(config.get("float", {}).get("seed", 0))
     given = arch.load(weights) if weights else None
     if given is not None and "model" not in config:
-        fits = isinstance(given, arch.AetherNet | arch.AetherTiny)
-        if not fits or (given.config.variant, given.config.fused) != (config["variant"], "none"):
+        if (given.config.variant, given.config.fused) != (config["variant"], "none"):
             raise TrainingError(f"{weights} is no {config['variant']} as it is trained; give a *_notfused checkpoint.")
         return given.train()
     try:
-        model = getattr(arch, config["variant"])(**config["model"])
+        model = arch.VARIANTS[config["variant"]](**config["model"])
     except (TypeError, ValueError) as error:
         raise TrainingError(f"section [model]: {error}.") from None
     if model.config.in_chans != 3:
         raise TrainingError(f"section [model]: in_chans is {model.config.in_chans}; the training data is RGB, 3.")
     if given is not None:
-        if grow and isinstance(given, arch.AetherTiny) and isinstance(model, arch.AetherTiny):
-            given = given.deepened(max(model.config.depth, given.config.depth))
-        if (theirs := getattr(given, "config", None)) != model.config:
+        if grow:
+            given = given.grown(model.config)
+        if (theirs := given.config) != model.config:
             raise TrainingError(f"{weights} holds {theirs}; the configuration asks for {model.config}.")
         model.load_state_dict(given.state_dict())
     return model
 
 
-def find_teacher(network: arch.AetherNet | arch.AetherTiny, start: Path | None, stage: Stage) -> nn.Module:
+def find_teacher(network: arch.Upscaler, start: Path | None, stage: Stage) -> arch.Upscaler:
     """The teacher, fused: the checkpoint that the float stage names, or the float network itself in the qat stage."""
     path = Path(stage.teacher) if stage.teacher else start
     try:
-        teacher = arch.fuse(arch.load(stage.teacher) if stage.teacher else network).eval()
+        teacher = arch.fuse(arch.load(stage.teacher) if stage.teacher else network)
     except ValueError as error:
         raise TrainingError(f"{path}: {error}") from None
-    config = getattr(teacher, "config", None)
-    theirs, needed = (getattr(config, "scale", None), getattr(config, "in_chans", None)), (network.scale, 3)
+    theirs, needed = (teacher.scale, teacher.config.in_chans), (network.scale, 3)
     if theirs != needed:
         raise TrainingError(f"{path}: its scale and channels are {theirs}; a teacher here needs {needed}.")
     return teacher
@@ -146,7 +142,7 @@ def train(args: argparse.Namespace) -> None:
     elif "model" in config and (found := find_state(state)):
         start, origin = None, read_facts(found).get("origin")  # init was read when the run began
     network = build_network(config, start, grow=not qat)
-    if isinstance(network, arch.AetherNet) and start and not qat and stage.anneal[1] > 0:
+    if start and not qat and stage.anneal[1] > 0:
         network.clear_cropped()  # leftovers of an annealed kernel would otherwise come back with the window
     if start:
         origin = hashlib.sha256(start.read_bytes()).hexdigest()
@@ -230,6 +226,7 @@ def train(args: argparse.Namespace) -> None:
     if args.on_gpu and not capture:
         accelerate.say("CUDA graph: none; this degradation or optimizer works on the host")
     run = accelerate.Replayed(one_step, device, capture=capture)
+    windowed = not qat and bool(network.windows)
     begin, clock, logged, outer, mode = step / max(stage.steps, 1), time.monotonic(), step, math.nan, None
 
     def progress() -> float:
@@ -255,10 +252,10 @@ def train(args: argparse.Namespace) -> None:
         clock, logged, mode = time.monotonic(), step, None
 
     while (done := progress()) < 1 and (time.monotonic() - started) / 60 < args.max_minutes:
-        if isinstance(model, arch.AetherNet) and model.config.deployed_kernel:
+        if windowed:
             low, high = stage.anneal
             if outer != (outer := min(1.0, max(0.0, (high - done) / max(high - low, 1e-9)))):
-                model.anneal(outer)
+                network.anneal(outer)
         # bf16 rounding is noise that the last, finest steps should not have
         half = bf16 and done < stage.float32_from
         now = (half, outer == 0.0, qat and done >= stage.freeze_ranges, done >= stage.freeze_norm)

@@ -46,7 +46,7 @@ def check(model: ImageModelDescriptor) -> None:
         )
 
 
-def network(model: ImageModelDescriptor) -> nn.Module:
+def network(model: ImageModelDescriptor) -> arch.Upscaler:
     """A float32 copy of an AetherNet on the CPU, with the weights that it was loaded with.
 
     Raises ValueError for another architecture, and where FP16 has rounded the weights.
@@ -64,8 +64,10 @@ def network(model: ImageModelDescriptor) -> nn.Module:
     return net
 
 
-def _copy(model: ImageModelDescriptor) -> nn.Module:
-    return copy.deepcopy(model.model).cpu().float().eval()
+def _copy(model: ImageModelDescriptor) -> arch.Upscaler:
+    net = copy.deepcopy(model.model)
+    assert isinstance(net, arch.Upscaler)
+    return net.cpu().float().eval()
 
 
 def state(model: ImageModelDescriptor) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def test_tiny(scale: int, in_chans: int, randomise: Randomise, photo: Callable[.
     model = randomise(arch.aether_tiny(scale, in_chans=in_chans, embed_dim=16, depth=6))
     assert isinstance(model, arch.AetherTiny)
     fused = arch.fuse(model)
-    assert isinstance(fused, arch.AetherTiny)
+    assert isinstance(fused, arch.FusedAetherTiny)
     for image in (photo(13, 11, in_chans), torch.rand(3, in_chans, 5, 8)):
         assert largest_difference(model, fused, image) <= 1e-5
     assert arch.inspect(fused.state_dict()) == fused.config == dataclasses.replace(model.config, fused="full", expand=0)

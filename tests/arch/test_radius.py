@@ -49,7 +49,7 @@ def small(scale: int, **options: Any) -> arch.AetherNet:
 def test_aether_net(scale: int, options: dict[str, Any], randomise: Randomise) -> None:
     model = randomise(small(scale, **options))
     assert isinstance(model, arch.AetherNet)
-    radius = model.receptive_radius
+    radius = model.config.receptive_radius
     assert reach(model, scale, 2 * radius + 3) == radius
     assert reach(arch.fuse(model), scale, 2 * radius + 3) == radius == arch.fuse(model).receptive_radius
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
-from arch.wrappers import unwrap
+from arch.registry import unwrap
 
 State = dict[str, Any]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import arch
-from arch.fused import FusedAetherBlock, FusedGatedFFN
+from arch.aethernet import FusedAetherBlock
+from arch.layers import FusedGatedFFN
 from export.equalise import equalise
 from export.quantizer import calibrate, quantize
 

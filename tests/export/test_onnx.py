@@ -172,7 +172,7 @@ def test_a_dead_channel_keeps_its_bias(
     """ONNX Runtime adds biases in int32, in steps of which a channel without weights would have more than fit."""
     fused = arch.fuse(tiny)
     with torch.no_grad():
-        conv = fused.blocks[1]
+        conv = fused.get_submodule("blocks.1")
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         conv.weight[5] *= weight
         conv.bias[5] = 1.0

@@ -13,7 +13,6 @@ import tomli_w
 
 import arch
 import presets
-from arch.base import Upscaler
 from benchmarks import search
 from training import train
 from training.errors import PlotError
@@ -55,7 +54,7 @@ def test_equal_candidates_are_one_run(groups: Groups, tmp_path: Path) -> None:
 
 def test_macs_are_those_of_the_network() -> None:
     model = arch.fuse(arch.aether_tiny(scale=2, embed_dim=16, depth=5, border=2).eval())
-    assert isinstance(model, Upscaler)
+    assert isinstance(model, arch.Upscaler)
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
     assert search.macs(model) == weights
 
