@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import presets
-from presets import PRECISIONS, engine
+from presets import PRECISIONS
+from presets import engine as engine_file
 from presets.errors import AetherNetError
 
 from .errors import EngineError
@@ -46,32 +47,32 @@ def names() -> list[str]:
     return presets.engines()
 
 
-def resolve(name: str | os.PathLike[str]) -> Engine:
+def resolve(engine: str | os.PathLike[str]) -> Engine:
     """Find an engine by its name, or by the path of an ``.onnx`` file.
 
     Raises EngineError if there is none, or if the file is damaged or not one of ours.
     """
     try:
-        name = os.fsdecode(name)
+        engine = os.fsdecode(engine)
     except TypeError as error:
-        raise EngineError(f"engine is {name!r}; it must be a name, or the path of an .onnx file") from error
-    if name in presets.engines():
-        return _released(name)
-    if name.endswith(".onnx") or os.sep in name or (os.altsep and os.altsep in name):
-        return read(Path(name))
+        raise EngineError(f"engine is {engine!r}; it must be a name, or the path of an .onnx file") from error
+    if engine in presets.engines():
+        return _released(engine)
+    if engine.endswith(".onnx") or os.sep in engine or (os.altsep and os.altsep in engine):
+        return read(Path(engine))
     known = ", ".join(presets.engines()) or "none are installed"
-    raise EngineError(f"there is no engine {name!r}; engines: {known}; or give the path of an .onnx file")
+    raise EngineError(f"there is no engine {engine!r}; engines: {known}; or give the path of an .onnx file")
 
 
-def is_preset(name: str | os.PathLike[str]) -> bool:
+def is_preset(engine: str | os.PathLike[str]) -> bool:
     """Whether this is the name of an engine without its precision."""
-    return any(f"{name}_{precision}" in presets.engines() for precision in PRECISIONS)
+    return any(f"{engine}_{precision}" in presets.engines() for precision in PRECISIONS)
 
 
 def read(path: Path) -> Engine:
     """Read and check an ONNX file of ours, as presets.engine says what one is. Raises EngineError."""
     try:
-        return _checked(path, engine.load(path))
+        return _checked(path, engine_file.load(path))
     except AetherNetError as error:
         raise EngineError(str(error)) from error
 
@@ -88,7 +89,7 @@ def _released(name: str) -> Engine:
 
 
 def _checked(path: Path, data: bytes) -> Engine:
-    facts = engine.read(data, path, channels=3)
+    facts = engine_file.read(data, path, channels=3)
     return Engine(
         name=f"{facts.name}_{facts.precision}",
         path=path,
