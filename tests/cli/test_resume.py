@@ -117,7 +117,9 @@ def test_a_stopped_film_is_gone_on_with(
         result = run(film_file, out, *SEGMENTS)
     assert (result.code, result.error) == (1, "vsaether: disk: No space left on device")
     assert "3 segments are kept" in result.err
-    kept = {path: path.stat().st_mtime_ns for path in JobFolder.of(out).path.glob("*.packets")}
+    folder = JobFolder.of(out).path
+    (folder / ".aethernet-1234.part").write_text("of a process that was killed")
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.packets")}
     assert len(kept) == 3
     made = []
     finish = film.SegmentWriter.finish

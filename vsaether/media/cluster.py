@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class Distribution:
     """Lets workers make the segments of a film which are not ``done`` yet. ``progress`` is told of their frames."""
 
     def __init__(self, job: Job, folder: JobFolder, done: dict[int, Record], progress: Callable[[int], object]) -> None:
-        self._job = job
+        engine = str(Path(job.engine).absolute()) if Path(job.engine).is_file() else job.engine
+        self._job = replace(job, source=job.source.absolute(), output=job.output.absolute(), engine=engine)
         self._folder = folder
         self._done = done
         self._progress = progress

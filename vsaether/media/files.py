@@ -63,11 +63,14 @@ def _record(target: Path) -> None:
 
 
 class PendingFile:
-    """A file to be: write to ``path``, then ``commit``. Left without a commit, nothing remains."""
+    """A file to be: write to ``path``, then ``commit``. Left without a commit, nothing remains.
 
-    def __init__(self, target: Path, overwrite: bool) -> None:
+    It is beside the target until then, or in a ``folder`` of the same file system.
+    """
+
+    def __init__(self, target: Path, overwrite: bool, folder: Path | None = None) -> None:
         self.target = target
-        self.path = files.temporary(target)
+        self.path = files.temporary(folder / target.name if folder else target)
         self._overwrite = overwrite
 
     def __enter__(self) -> Self:

@@ -122,6 +122,8 @@ class JobFolder:
             changed = list(differences(before, now))
             if changed:
                 raise MediaError(f"{self.path} is of another job: {'; '.join(changed)}; {remedy}")
+            for left in self.path.glob("*.part"):  # by a process that was killed
+                left.unlink(missing_ok=True)
         except BaseException:
             self.close()
             raise

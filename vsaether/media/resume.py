@@ -168,7 +168,7 @@ def _plans(folder: JobFolder, reader: Reader, cutter: Cutter, read: Callable[[in
 def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Callable[[str], None]) -> None:
     """Put the film together, and give it its name."""
     records = [folder.record(number + 1) for number in range(end.segments)]
-    with closing(open_source(job)) as source, PendingFile(job.output, job.overwrite) as pending:
+    with closing(open_source(job)) as source, PendingFile(job.output, job.overwrite, folder.path) as pending:
         writer = VideoWriter(
             pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, recipe.threads
         )

@@ -175,7 +175,6 @@ class VideoSource:
             item, _ = self._ahead.popleft()
             if isinstance(item, av.VideoFrame):
                 item.pts = item.dts if self._by_dts and item.dts is not None else item.pts
-                self._tags.put(item)
                 yield item
 
     def carries(self, frame: av.VideoFrame) -> bool:
@@ -305,9 +304,11 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
 
 
 def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) -> Iterator[av.VideoFrame | av.Packet]:
-    clock = Clock(1 / _rate(stream))
+    # Of other files FFmpeg may have worked times of decoding out, and wrong: Matroska tells none.
+    clock = Clock(1 / _rate(stream)) if container.format.flags & _TS_DISCONT else None
     for packet in _demux(container, owner.damage):
-        clock.adjust(packet)
+        if clock:
+            clock.adjust(packet)
         if packet.stream is not stream or not owner.decoding:
             yield packet
             continue
