@@ -33,7 +33,8 @@ PACKAGES = ("arch", "export", "presets", "training")
 MIB = 1 << 20
 
 RUN = """#!/bin/sh
-# Unpack, train, and leave the results: ./run.sh [FIT_MINUTES [QAT_MINUTES]]   (0 leaves a stage out)
+# Unpack, train, and leave the results: ./run.sh [FIT_MINUTES [QAT_MINUTES]]
+# 0 leaves a stage out, "all" takes as many steps as the configuration says.
 # Beside this file: the pieces bundle.*.tar. Results: results.tar.aa, .ab ... of at most 15 MiB, packed every two
 # minutes and at the end; cat results.tar.* | tar -x gives the run's folder, which training.release takes.
 # WORK: a folder to work in. RESULTS: where the results go. PREPARE: a command to run before training, in WORK.
@@ -54,10 +55,14 @@ pack() {  # complete or not there; one at a time
 if [ -n "${PREPARE:-}" ]; then sh -c "$PREPARE"; fi
 (while sleep 120; do pack || true; done) > /dev/null 2>&1 & packer=$!  # its sleep must not hold the output open
 trap 'kill $packer 2>/dev/null || true' EXIT
-train() { "$python" -m training.train config.toml --data images --val val --out run "$@"; }
+train() {
+    minutes=$1; shift
+    [ "$minutes" = all ] || set -- "$@" --fit-minutes "$minutes"
+    "$python" -m training.train config.toml --data images --val val --out run "$@"
+}
 status=0
-if [ "${1:-5}" != 0 ]; then train --fit-minutes "${1:-5}" || status=$?; fi
-if [ $status = 0 ] && [ "${2:-0}" != 0 ]; then train --stage qat --fit-minutes "$2" || status=$?; fi
+if [ "${1:-5}" != 0 ]; then train "${1:-5}" || status=$?; fi
+if [ $status = 0 ] && [ "${2:-0}" != 0 ]; then train "$2" --stage qat || status=$?; fi
 kill $packer 2>/dev/null || true
 pack
 exit $status

@@ -31,16 +31,20 @@ def toy() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
+def smooth_pictures(folder: Path) -> Path:
     """A folder of three smooth pictures of 90x80 pixels."""
-    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(3):
         coarse = rng.integers(0, 256, (16, 18, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((90, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of three smooth pictures."""
+    return smooth_pictures(tmp_path / "images")
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomli_w
+from packaging.requirements import Requirement
 from PIL import Image
 
 import arch
@@ -20,9 +22,32 @@ from training import bundle
 from training.data import VALIDATION_CROP
 
 from .conftest import toy
-from .test_dependencies import blocked_packages
 
+OWN = "aethernet"
 BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked}))"
+
+
+def needed(*names: str) -> set[str]:
+    """Distributions with all that they require, extras left out."""
+    found: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop().lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            requirements = [Requirement(r) for r in metadata.requires(name) or []]
+            queue += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+def blocked_packages() -> list[str]:
+    """The import names of every installed package that torch, numpy and Pillow do not need, but our own."""
+    allowed = {OWN, *needed("torch", "numpy", "pillow")}
+    packages = {
+        package: {name.lower().replace("_", "-") for name in names}
+        for package, names in metadata.packages_distributions().items()
+    }
+    return sorted(package for package, names in packages.items() if not names & allowed)
 
 
 def pack(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -45,7 +70,12 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_bundle_trains_in_an_empty_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stages, where Python finds no other package than torch, numpy and Pillow, and what those need."""
     config = toy()
+    for stage in ("float", "qat"):
+        config[stage]["optimizer"] = "muon"
+    blocked = blocked_packages()
+    assert {"safetensors", "pytorch_optimizer", "onnx", "av", "spandrel"} <= set(blocked)
     init = tmp_path / "begin.safetensors"
     arch.write_checkpoint(arch.aether_tiny(2, embed_dim=8, depth=3).state_dict(), init)
     config["float"]["init"] = str(init)
@@ -58,12 +88,11 @@ def test_a_bundle_trains_in_an_empty_folder(photos: Path, tmp_path: Path, monkey
     assert max(p.stat().st_size for p in pieces) <= 0.75 * 2**20
     there = tmp_path / "there"
     shutil.move(out, there)
-    # a Python that finds no other package than these
     (tmp_path / "block").mkdir()
-    (tmp_path / "block" / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked_packages()))
+    (tmp_path / "block" / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked))
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": f".:{tmp_path / 'block'}"}
     done = subprocess.run(
-        [there / "run.sh", "0.2", "0.2"], env=environment, capture_output=True, text=True, check=False
+        [there / "run.sh", "all", "all"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = sorted(there.glob("results.tar.*"))

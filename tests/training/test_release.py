@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+import tomli_w
+import torch
 
 import arch
 import presets
 from export import runtimes
-from training import release
+from training import data, release, train
 
-RELEASED = presets.DIR / "tiny_2x"
+from .conftest import smooth_pictures, toy
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run of a toy, both stages of it, and a folder of benchmark pictures."""
+    folder = tmp_path_factory.mktemp("finished")
+    images = smooth_pictures(folder / "Set1")
+    (folder / "toy.toml").write_text(tomli_w.dumps(toy()))
+    words = ["train", str(folder / "toy.toml"), "--data", str(images), "--val", str(images), "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "VALIDATION_CROP", 32)
+        for stage in ("float", "qat"):
+            patch.setattr("sys.argv", [*words, "--out", str(folder / "run"), "--stage", stage])
+            assert train.main() == 0
+    return folder
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run's folder with the released weights of tiny_2x."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for kind in ("notfused", "qat"):
-        weights = arch.read_checkpoint(presets.path("tiny_2x", kind))
-        arch.write_checkpoint(weights, folder / f"{kind}.pth")
-    started = hashlib.sha256((folder / "notfused.pth").read_bytes()).hexdigest()
-    for stage, steps, origin in (("float", 300, "abc"), ("qat", 20, started)):
-        text = f"step,loss,psnr_y,seconds_per_step\n100,0.02,34.0,0.1\n{steps},0.01,35.5,0.1\n"
-        (folder / f"curve_{stage}.csv").write_text(text)
-        (folder / f"state_{stage}").mkdir()
-        config = {"variant": "aether_tiny", stage: {"steps": steps, "lr": 1e-3}}
-        facts = {"step": steps, "stage": stage, "origin": origin, "config": config, "files": []}
-        (folder / f"state_{stage}" / "state.json").write_text(json.dumps(facts))
-    return folder
+def run(finished: Path, tmp_path: Path) -> Path:
+    """That run, to be changed."""
+    return Path(shutil.copytree(finished / "run", tmp_path / "run"))
 
 
 @pytest.fixture
@@ -51,59 +54,62 @@ def release_run(run: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> in
     return release.main()
 
 
+@pytest.fixture(scope="module")
+def preset(finished: Path) -> Path:
+    """The folder of presets after the toy was released, measured on the pictures, as "mine"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presets, "DIR", finished / "presets")
+        patch.setattr(runtimes, "milliseconds", lambda *_: 1.0)
+        assert release_run(finished / "run", patch, "--images", str(finished / "Set1")) == 0
+    return finished / "presets"
+
+
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of one small benchmark picture."""
-    folder = tmp_path / "Set1"
-    folder.mkdir()
-    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(folder / "1.png")
-    return folder
+def released(preset: Path, folder: Path) -> Path:
+    """A copy of that, to be changed: where the next release goes."""
+    return Path(shutil.copytree(preset, folder))
 
 
 def test_a_release_that_is_worse_is_refused(
-    run: Path, folder: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, released: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measured = ("--images", str(pictures))
-    assert release_run(run, monkeypatch, *measured) == 0
-    path = folder / "mine" / "preset.json"
+    path = released / "mine" / "preset.json"
     preset = json.loads(path.read_text())
-    assert set(preset["measured"]) == {"fp32", "fp16", "int8"}
-    assert 20 < preset["measured"]["int8"]["Set1"]["psnr"] < 60
     preset["measured"]["int8"]["Set1"]["psnr"] += 0.03
     path.write_text(json.dumps(preset))
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
-    capsys.readouterr()
-    assert release_run(run, monkeypatch, *measured) == 1
+    assert release_run(run, monkeypatch, "--images", str(finished / "Set1")) == 1
     assert "int8 Set1" in (said := capsys.readouterr().err)
     assert "fp32 Set1" not in said
     assert release_run(run, monkeypatch) == 1  # nothing to compare by
     assert "Set1" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
-    assert [p.name for p in folder.iterdir()] == ["mine"]  # nothing half made is left
+    assert [p.name for p in released.iterdir()] == ["mine"]  # nothing half made is left
 
 
-def test_a_finished_run_becomes_a_preset(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert release_run(run, monkeypatch) == 0
+def test_a_finished_run_becomes_a_preset(run: Path, released: Path) -> None:
     preset = presets.load("mine")
     assert set(preset["files"]) == {"notfused", "fused", "fp32", "fp16", "int8", "qat"}
     for entry in preset["files"].values():
-        assert presets.describe(folder / "mine" / entry["file"]) == entry
-    reached = {"steps": 300, "validation_psnr_y": 35.5, "origin": "abc", "config": {"steps": 300, "lr": 1e-3}}
-    assert preset["training"]["float"] == reached
+        content = (released / "mine" / entry["file"]).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["bytes"])
+        assert entry["file"].startswith("aether_mine_")
+    last = (run / "curve_float.csv").read_text().split()[-1].split(",")
+    assert preset["training"]["float"]["steps"] == int(last[0]) == 6
+    assert preset["training"]["float"]["validation_psnr_y"] == float(last[2])
+    assert preset["training"]["float"]["config"]["lr"] == 1e-3
     assert preset["training"]["qat"]["origin"] == preset["files"]["notfused"]["sha256"]
-    assert all(e["file"].startswith("aether_mine_") for e in preset["files"].values())
     for kind in ("notfused", "qat"):
-        released = folder / "mine" / preset["files"][kind]["file"]
-        assert released.read_bytes() == (RELEASED / released.name.replace("mine", "tiny_2x")).read_bytes()
-    assert preset["measured"] == {}
+        ours, theirs = (arch.read_checkpoint(p) for p in (presets.path("mine", kind), run / f"{kind}.pth"))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert set(preset["measured"]) == {"fp32", "fp16", "int8"}
+    assert 10 < preset["measured"]["int8"]["Set1"]["psnr"] < 60
 
 
 def test_what_was_measured_stays_with_files_that_did_not_change(
-    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, released: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert release_run(run, monkeypatch) == 0
-    path = folder / "mine" / "preset.json"
+    path = released / "mine" / "preset.json"
     preset = json.loads(path.read_text())
     preset["measured"] = {"fp32": {"Set5": {"psnr": 1.0}}, "int8": {"Set5": {"psnr": 2.0}}}
     preset["files"]["int8"]["sha256"] = "that of another file"
@@ -126,9 +132,9 @@ def test_a_stage_stopped_early_is_refused(
     run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run / "state_qat" / "state.json"
-    path.write_text(path.read_text().replace('"step": 20', '"step": 10'))
+    path.write_text(path.read_text().replace('"step": 6', '"step": 4'))
     assert release_run(run, monkeypatch) == 1
-    assert "the state is of step 10, the curve ends at 20" in capsys.readouterr().err
+    assert "the state is of step 4, the curve ends at 6" in capsys.readouterr().err
     assert not folder.exists()
 
 

@@ -83,6 +83,21 @@ def test_a_run_stopped_between_two_saves_is_on_its_curve(
     assert train.last_logged(tmp_path / "net" / "curve_float.csv") == step
 
 
+def test_a_schedule_fits_the_time_that_there_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends when the minutes are over, whatever the configuration says, and the stage is done then."""
+    config = toy()
+    config["float"] |= {"steps": 1000, "save_every": 1000}
+    clock = iter(range(10**6))
+    monkeypatch.setattr(train.time, "monotonic", lambda: 2.0 * next(clock))
+    assert run("net", "--fit-minutes", "1", config=config) == 0
+    facts = json.loads((tmp_path / "net" / "state_float" / "state.json").read_text())
+    assert 0 < facts["step"] == facts["config"]["float"]["steps"] < 40
+    assert (tmp_path / "net" / "notfused.pth").exists()
+    monkeypatch.setattr(train.time, "monotonic", lambda: 100.0 * next(clock))
+    assert run("late", "--fit-minutes", "1", config=config) == 1  # over before the first step
+    assert not (tmp_path / "late").exists() or not list((tmp_path / "late").glob("*.pth"))
+
+
 def test_an_unfinished_float_stage_is_not_quantised(
     run: Run, kill: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
