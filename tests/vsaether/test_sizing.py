@@ -46,6 +46,7 @@ def test_what_is_no_size_is_refused(asked: Any) -> None:
 @pytest.mark.parametrize("format", [vs.YUV420P8, vs.RGB24, vs.YUV422P16, vs.GRAYS])
 def test_the_filter_makes_the_size(noise: Any, toy_engine: str, format: int) -> None:
     clip = noise(format, 64, 48, 1)
+    asked: Any
     for asked, size in (
         ({"height": 72}, (96, 72)),
         ({"width": 200}, (200, 150)),

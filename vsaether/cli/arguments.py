@@ -100,6 +100,12 @@ def time(text: str) -> Fraction:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def moment(text: str) -> Fraction | int:
+    """A time since the first frame as ``time`` reads it, or a frame, counted from 0: 2250f."""
+    frame = re.fullmatch(r"(\d+)f", text)
+    return int(frame[1]) if frame else time(text)
+
+
 def duration(text: str) -> Fraction:
     """A time in seconds which is more than none."""
     seconds = time(text)

@@ -134,7 +134,9 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         help="further options; values may hold commas",
     )
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
-    add("--limit", type=arguments.positive, metavar="N", help="only the first N frames")
+    add("--start", type=arguments.moment, metavar="TIME", help="begin there: 00:01:30.5, 90.5, or a frame: 2250f")
+    add("--end", type=arguments.moment, metavar="TIME", help="end there, without that frame")
+    add("--limit", type=arguments.positive, metavar="N", help="only N frames")
     add("--width", type=arguments.positive, metavar="N", help="width of the result; the height follows, unless given")
     add("--height", type=arguments.positive, metavar="N", help="height of the result, such as 2160; the width follows")
     add("--scale", type=arguments.factor, metavar="F", help="times the input's size, such as 1.5, 3 or 4")
@@ -172,6 +174,8 @@ def _upscale(options: argparse.Namespace) -> None:
         num_streams=options.num_streams,
         encoding=encoding,
         rate=options.fps,
+        start=options.start,
+        end=options.end,
         limit=options.limit,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,

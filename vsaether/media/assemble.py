@@ -14,6 +14,7 @@ from .manifest import End, JobFolder, Record
 from .muxer import VideoWriter
 from .reading import LATE, seconds
 from .source import VideoSource
+from .span import cut
 
 _AHEAD = Fraction(1)  # seconds of the input which are read ahead of the video
 
@@ -42,15 +43,18 @@ def joined(folder: JobFolder, records: list[Record], step: int) -> Iterator[av.P
             yield packet
 
 
-def copied(source: VideoSource, end: Fraction | None) -> Iterator[tuple[Fraction, av.Packet | None]]:
-    """The packets of a source besides its video, as a run in one pass takes them: up to ``end``, if there is one.
+def copied(
+    source: VideoSource, begin: Fraction | None, end: Fraction | None
+) -> Iterator[tuple[Fraction, av.Packet | None]]:
+    """The packets of a source besides its video, as a run in one pass takes them: from ``begin`` to ``end``, if
+    there are such.
 
     Each comes with the time up to which the file has been read, in seconds; None stands for one of the video.
     """
     for packet in source.packets():
         time = seconds(packet)
         if packet.stream is not source.stream:
-            if end is None or time < end:
+            if cut(packet, begin, end):
                 yield time, packet
         elif end is not None and time > end + LATE:
             return
@@ -67,7 +71,7 @@ def assemble(writer: VideoWriter, source: VideoSource, folder: JobFolder, record
         raise MediaError("the headers of the segments differ; remove the job and begin again")
     info, frames = source.info, 0
     step = max(1, round(1 / info.rate / writer.timing.time_base))
-    rest = copied(source, end.end) if writer.copies else iter(())
+    rest = copied(source, end.begin, end.end) if writer.copies else iter(())
     read = Fraction(-1 << 62)
     for packet in joined(folder, records, step):
         frames += 1

@@ -29,7 +29,7 @@ from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
 from .reading import Reader
 from .segments import open_source
-from .settings import Job, carried, sizing, upscaling
+from .settings import Job, carried, sizing, span, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 
@@ -122,7 +122,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         began = time.perf_counter()
         changes = Changes(source.info)
         film = isinstance(writer, VideoWriter)
-        reader = Reader(source, job.limit, writer.timing if film else None, changes if film else None)
+        reader = Reader(source, span(job), writer.timing if film else None, changes if film else None)
         _loop(job, reader, upscaler, writer)
         if not writer.frames and isinstance(source, ImageSource):
             raise MediaError(source.failure() or f"{job.source}: nothing could be upscaled")
@@ -136,7 +136,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         for text in source.notices():
             notice(text)
     else:
-        missing = 0 if job.limit else source.missing
+        missing = 0 if span(job).ends else source.missing
         for text in [*source.notices, *source.damage.notices()]:
             notice(text)
     told = {"missing": missing, "failure": failure, "reused": meter.share}
@@ -167,6 +167,9 @@ def _summary(
 
 
 def _source(job: Job) -> VideoSource | ImageSource:
+    images = job.source.is_dir() or is_still(job.source)
+    if images and (job.start is not None or job.end is not None):
+        raise MediaError("--start and --end are for videos; of images give those that are wanted")
     rate = job.rate or _IMAGE_RATE
     if job.source.is_dir():
         paths, others = list_images(job.source)
@@ -193,7 +196,7 @@ def _output(
         encoder = encoders.choose(job.encoding, suffix, source.info, wanted)
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         video = source if isinstance(source, VideoSource) else None
-        return pending, VideoWriter(pending, encoder, source.info, wanted, video, job.drop_unsupported)
+        return pending, VideoWriter(pending, encoder, source.info, wanted, video, job.drop_unsupported, span(job))
     if job.encoding != Encoding():
         raise MediaError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
     if suffix and suffix not in SUFFIXES:

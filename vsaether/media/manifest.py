@@ -61,6 +61,8 @@ class End:
     frames: int
     missing: int = 0
     """Frames which the input announces, but does not hold."""
+    begin: Fraction | None = None
+    """Where the first frame begins in seconds of the input, if those before it were not wanted."""
     end: Fraction | None = None
     """Where the last frame ends in seconds of the input, if more were not wanted."""
     notices: tuple[str, ...] = ()
@@ -158,12 +160,15 @@ class JobFolder:
         found = self._json("end.json")
         if found is None:
             return None
-        end = found["end"] and Fraction(found["end"])
-        return End(**{**found, "end": end, "notices": tuple(found["notices"])})
+        times = {name: found[name] and Fraction(found[name]) for name in ("begin", "end")}
+        return End(**{**found, **times, "notices": tuple(found["notices"])})
 
     @end.setter
     def end(self, value: End) -> None:
-        self._write("end.json", {**dataclasses.asdict(value), "end": value.end and str(value.end)})
+        times = {
+            name: None if time is None else str(time) for name, time in (("begin", value.begin), ("end", value.end))
+        }
+        self._write("end.json", {**dataclasses.asdict(value), **times})
 
     def plan(self, number: int) -> Plan | None:
         """The plan of a segment, if there is one."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.error import FFmpegError
@@ -16,6 +18,7 @@ from .files import PendingFile
 from .formats import Layout, Tags, fraction
 from .interleave import Interleaver
 from .source import VideoInfo, VideoSource
+from .span import WHOLE, Span
 from .streams import Plan, Track, ffmpeg_errors, leave_out, plan, without_timecode
 from .timing import Timing
 
@@ -45,12 +48,14 @@ class VideoWriter:
         sizing: Sizing,
         source: VideoSource | None,
         drop_unsupported: bool,
+        span: Span = WHOLE,
         threads: int | None = None,
     ) -> None:
         self.notices = list(encoder.notices)
         self._target = pending.target
         suffix = pending.target.suffix.lower()
         self._others = Interleaver()
+        self._span = span
         self._time = Fraction(0)
         muxer = MUXERS[suffix]
         self.timing = Timing.of(info.grid, info.time_base, source.start if source else Fraction(0), muxer)
@@ -59,6 +64,9 @@ class VideoWriter:
         if source:
             others = plan(source, suffix, drop_unsupported)
             self.notices += others.notices
+            if others.timecode and span.start is not None:
+                self.notices.append(f"the timecode {others.timecode} is left out: it is that of the first frame")
+                others = replace(others, timecode=None)
             for what, remedy in _unsupported(info, source, suffix, encoder.codec):
                 self.notices.append(leave_out(suffix, what, remedy, drop_unsupported))
         options = {}
@@ -171,14 +179,22 @@ class VideoWriter:
                 self._tracks[stream.index] = track
         assert video is not None
         self._out.metadata.update(_tags(without_timecode(source.container.metadata)))
-        chapters = source.container.chapters()
-        if chapters:
-            for chapter in chapters:
-                shift = round(self.timing.start / fraction(chapter["time_base"]))
-                chapter["start"] -= shift
-                chapter["end"] -= shift
+        if chapters := list(self._chapters(source)):
             self._out.set_chapters(chapters)
         return video
+
+    def _chapters(self, source: VideoSource) -> Iterator[Any]:
+        """Those of the source, in the span; where that begins is known to a frame's length."""
+        begin, end = self._span.seconds(source.info.rate)
+        for chapter in source.container.chapters():
+            time_base = fraction(chapter["time_base"])
+            first, last = (chapter[key] * time_base - self.timing.start - begin for key in ("start", "end"))
+            if begin:
+                first = max(first, Fraction(0))
+            if end is not None:
+                last = min(last, end - begin)
+            if first < last or not (begin or end):
+                yield {**chapter, "start": round(first / time_base), "end": round(last / time_base)}
 
     def _finished(self, video: VideoEncoder, info: VideoInfo, encoder: Encoder) -> VideoEncoder:
         """The stream with what only the container tells."""

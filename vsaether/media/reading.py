@@ -1,14 +1,18 @@
 """The input as it is wanted: as much of it as was asked for, its frames where they lie in the output."""
 
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
 import av
 
+from vsaether.errors import MediaError
+
 from .changes import Changes
 from .formats import fraction
 from .images import ImageSource
 from .source import VideoSource
+from .span import Span, cut
 from .timing import Timing
 
 LATE = 2  # seconds by which other streams may lie behind the video in a file
@@ -17,14 +21,14 @@ LATE = 2  # seconds by which other streams may lie behind the video in a file
 class Reader:
     """The frames of a source, each with its name, and the packets of its other streams, in the order of the file.
 
-    At most ``limit`` frames, and packets up to their end; ``timing`` places the frames, ``changes`` sees them as they
-    were decoded.
+    What lies outside the span is left out; if that has a start, it is where the clock of ``timing`` starts. ``timing``
+    places the frames, ``changes`` sees them as they were decoded. Raises MediaError if no frame lies in the span.
     """
 
     def __init__(
         self,
         source: VideoSource | ImageSource,
-        limit: int | None,
+        span: Span,
         timing: Timing | None = None,
         changes: Changes | None = None,
     ) -> None:
@@ -33,38 +37,76 @@ class Reader:
         """How many there were so far."""
         self.pts = 0
         """When the last of them is shown, in the time base of the input."""
+        self.begin: Fraction | None = None
+        """Where the first frame begins in seconds of the input, if those before it were not wanted."""
         self.end: Fraction | None = None
         """Where the last frame ends in seconds of the input, if more were not wanted."""
-        self._limit = limit
+        self._span = span
         self._timing = timing
         self._changes = changes
 
     @property
     def total(self) -> int | None:
         """How many frames there will be: an estimate, if even that can be made."""
-        known = self.source.info.frames
-        return min(known, self._limit) if known and self._limit else known or self._limit or None
+        info = self.source.info
+        return self._span.frames(info.frames, info.rate) or None
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, str] | av.Packet]:
+        span = self._span
+        waiting: deque[av.Packet] = deque()  # packets of which it is not known yet whether they lie in the span
+        number, zero, last = -1, None, Fraction(-1 << 62)
         for item in self.source:
             if isinstance(item, av.Packet):
-                if self.end is None or seconds(item) < self.end:
-                    yield item
+                waiting.append(item)
+                yield from self._decided(waiting, last)
                 continue
             frame, name = item
+            last = time = seconds(frame)
+            number, zero = number + 1, time if zero is None else zero
             if self.end is not None:
-                if seconds(frame) > self.end + LATE:
+                if time > self.end + LATE:
                     break
                 continue
+            if span.before(number, time - zero):
+                while waiting and not cut(waiting[0], time, None):
+                    waiting.popleft()
+                continue
+            if span.behind(number, time - zero):
+                self.end = time
+                if not self.frames:
+                    break
+                yield from self._decided(waiting, last)
+                continue
+            if span.start is not None and self.begin is None:
+                self.begin = time
+                if self._timing:
+                    self._timing.start = time
             self.frames += 1
             self.pts = frame.pts or 0
-            if self.frames == self._limit:
-                self.end = seconds(frame) + (frame.duration or 0) * fraction(frame.time_base)
+            if self.frames == span.limit:
+                self.end = time + (frame.duration or 0) * fraction(frame.time_base)
             if self._changes:
                 self._changes.see(frame, name)
             if self._timing:
                 self._timing.place(frame)
+            yield from self._decided(waiting, last)
             yield frame, name
+        if number >= 0 and not self.frames:
+            raise MediaError(f"no frame lies where --start and --end ask for; {number + 1} frames were read")
+        yield from self._decided(waiting, None)
+
+    def _decided(self, waiting: deque[av.Packet], last: Fraction | None) -> Iterator[av.Packet]:
+        """The packets which lie in the span, and no longer wait; frames have come up to a time, or all (None)."""
+        if self._span.start is not None and self.begin is None:
+            return
+        later: list[av.Packet] = []
+        while waiting:
+            packet = waiting.popleft()
+            if self._span.ends and self.end is None and last is not None and seconds(packet) >= last:
+                later.append(packet)
+            elif cut(packet, self.begin, self.end):
+                yield packet
+        waiting.extend(later)
 
 
 def seconds(item: av.VideoFrame | av.Packet) -> Fraction:

@@ -23,7 +23,7 @@ from .muxer import VideoWriter
 from .planning import plans
 from .reading import Reader
 from .segments import Recipe, open_source
-from .settings import Job, carried, sizing, upscaling
+from .settings import Job, carried, sizing, span, upscaling
 from .source import VideoSource
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def wanted(job: Job, source: VideoSource) -> bool:
     if not job.source.is_file() or not (job.resume or distributed(job)):
         return False
     info = source.info
-    frames = min(info.frames, job.limit) if job.limit else info.frames
+    frames = span(job).frames(info.frames, info.rate)
     return job.segment is not None or distributed(job) or frames / info.rate > _LONG
 
 
@@ -58,7 +58,9 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     told = description(job, engine, backend)
     recipe = Recipe.of(job, source, sizing(job, engine, source.info), os.cpu_count() or 1)
     with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
-        writer = VideoWriter(pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported)
+        writer = VideoWriter(
+            pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, span(job)
+        )
         writer.abandon()
     for text in writer.notices:
         notice(text)
@@ -109,7 +111,7 @@ def _encode(
 ) -> End:
     """Make all segments which are not done."""
     changes = Changes(source.info)
-    reader = Reader(source, job.limit, writer.timing, changes)
+    reader = Reader(source, span(job), writer.timing, changes)
     cutter = Cutter(job.segment or LONGEST)
     before = sum(record.frames for record in done.values())
 
@@ -117,9 +119,9 @@ def _encode(
         notice("stopping when the segments under way are done; Ctrl-C again stops at once")
 
     def read(segments: int) -> End:
-        missing = 0 if job.limit else source.missing
+        missing = 0 if span(job).ends else source.missing
         notices = (*changes.notices, *source.notices, *source.damage.notices())
-        folder.end = end = End(segments, reader.frames, missing, reader.end, notices)
+        folder.end = end = End(segments, reader.frames, missing, reader.begin, reader.end, notices)
         return end
 
     with progress.bar(reader.total, before) as bar, stoppable(asked) as stop:
@@ -170,8 +172,17 @@ def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Calla
     records = [folder.record(number + 1) for number in range(end.segments)]
     with closing(open_source(job)) as source, PendingFile(job.output, job.overwrite, folder.path) as pending:
         writer = VideoWriter(
-            pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, recipe.threads
+            pending,
+            recipe.encoder,
+            source.info,
+            recipe.sizing,
+            source,
+            job.drop_unsupported,
+            span(job),
+            recipe.threads,
         )
+        if end.begin is not None:
+            writer.timing.start = end.begin
         told = len(writer.notices)
         try:
             assemble(writer, source, folder, [record for record in records if record], end)

@@ -18,6 +18,7 @@ from .encoders import MUXERS, Encoding
 from .formats import AS_TAGGED, TagOverride
 from .images import ImageSource
 from .source import VideoInfo, VideoSource
+from .span import Moment, Span
 
 _ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words
 
@@ -38,7 +39,10 @@ class Job:
     dither: str = "ordered"
     encoding: Encoding = field(default_factory=Encoding)
     rate: Fraction | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     limit: int | None = None
+    """Which frames are wanted (see span.Span)."""
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
     width: int | None = None
@@ -69,6 +73,11 @@ def carried(job: Job, source: VideoSource | ImageSource) -> Callable[[av.VideoFr
     if job.output.suffix.lower() in MUXERS and "udu_sei" not in job.encoding.options:
         return source.carries
     return lambda frame: True
+
+
+def span(job: Job) -> Span:
+    """The part of the input that a job asks for."""
+    return Span(job.start, job.end, job.limit)
 
 
 def sizing(job: Job, engine: Engine, info: VideoInfo) -> Sizing:
