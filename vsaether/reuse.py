@@ -45,13 +45,13 @@ class Meter:
     """What share of the pixels upscaled in this process since its making needed no computation."""
 
     def __init__(self) -> None:
-        self._asked, self._reused = counted()
+        self._then = counted()
 
     @property
-    def share(self) -> float:
-        """From 0 (all were computed) to 1."""
-        asked, reused = counted()
-        return (reused - self._reused) / max(1, asked - self._asked)
+    def share(self) -> float | None:
+        """From 0 (all were computed) to 1; None if this process upscaled none, but perhaps others for it."""
+        asked, reused = (now - then for now, then in zip(counted(), self._then, strict=True))
+        return reused / asked if asked else None
 
 
 def counted() -> tuple[int, int]:

@@ -55,8 +55,8 @@ class Summary:
     comparison: Path | None = None
     before: int = 0
     """How many of the frames were there already, of a run which had been stopped."""
-    reused: float = 0.0
-    """The share of pixels which needed no computation, as they repeated."""
+    reused: float | None = None
+    """The share of pixels which needed no computation, as they repeated; None if that is not known."""
 
     def also(self, comparison: Path) -> "Summary":
         """The same with one more file."""
@@ -73,7 +73,7 @@ class Summary:
             "backend": self.backend,
             "frames": f"{self.frames} of {width}x{height}{early}",
             "speed": f"{fps:.2f} fps, {self.seconds:.1f} s",
-            "reused": f"{self.reused:.0%} of the pixels",
+            **({} if self.reused is None else {"reused": f"{self.reused:.0%} of the pixels"}),
             "input": self.source,
             "output": self.output,
             **({"failed": self.failure} if self.failure else {}),

@@ -97,6 +97,7 @@ class Lines:
         self._told = now
         seconds = now - self._began
         rate = (self.n - self._initial) / seconds if seconds else 0.0
+        share = self._meter.share
         left = (self.total - self.n) / rate if self.total and rate else None
         event(
             "progress",
@@ -104,7 +105,7 @@ class Lines:
             total=self.total,
             fps=round(rate, 3),
             seconds=round(seconds, 3),
-            reused=round(self._meter.share, 4),
+            reused=None if share is None else round(share, 4),
             remaining=None if left is None else round(max(0.0, left), 3),
         )
 
