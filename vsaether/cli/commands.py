@@ -55,7 +55,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _paths(options: argparse.Namespace) -> list[Path]:
     """The files a command is about."""
-    return [getattr(options, name) for name in ("source", "file", "output") if hasattr(options, name)]
+    paths = [getattr(options, name) for name in ("source", "file", "output") if hasattr(options, name)]
+    return [*getattr(options, "sources", ()), *paths]
 
 
 def _fail(text: str) -> int:
@@ -108,13 +109,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def _add_upscale(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, metavar="IN", help="a video, an image, or a folder of images")
+    what = "a video, an image, a folder of images or of videos; or several of them, each upscaled for itself"
+    add("sources", type=Path, nargs="+", metavar="IN", help=what)
     videos = " ".join(MUXERS)
     add(
         "output",
         type=Path,
         metavar="OUT",
-        help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png",
+        help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png; a folder for several inputs",
     )
     add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
     add("--backend", default="auto", help=arguments.BACKEND)
@@ -157,12 +159,13 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
 
 
 def _upscale(options: argparse.Namespace) -> None:
+    from vsaether.media import batch
     from vsaether.media.job import run
     from vsaether.media.settings import Job
 
     encoding = Encoding(options.codec, options.crf, options.preset, options.pix_fmt, options.encoder_options)
     job = Job(
-        source=options.source,
+        source=options.sources[0],
         output=options.output,
         engine=options.engine,
         backend=options.backend,
@@ -188,10 +191,13 @@ def _upscale(options: argparse.Namespace) -> None:
         workers=options.workers,
         scheduler=options.scheduler,
     )
-    summary = run(job, progress.note)
-    progress.done(summary)
-    if summary.failure:
-        raise MediaError(summary.failure)
+    if several := batch.jobs(options.sources, options.output, job, progress.note):
+        result = batch.run_all(several, progress.note, progress.one_of_many)
+    else:
+        result = run(job, progress.note)
+    progress.done(result)
+    if result.failure:
+        raise MediaError(result.failure)
 
 
 def _engines(options: argparse.Namespace) -> None:

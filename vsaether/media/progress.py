@@ -55,6 +55,15 @@ def done(result: Any) -> None:
         print(result)
 
 
+def one_of_many(outcome: Any, result: Any) -> None:
+    """Tell what became of one of several inputs: two dataclasses, the second only where it was upscaled."""
+    if not event("input", **dataclasses.asdict(outcome)):
+        if result:
+            print(f"{result}\n")
+        else:
+            print(f"vsaether: {outcome.source}: {outcome.reason or outcome.status}", file=sys.stderr)
+
+
 class Bar(tqdm):
     """tqdm's bar, which also tells the share of pixels that were reused."""
 
