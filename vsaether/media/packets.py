@@ -9,6 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ class PacketWriter:
 
     def abandon(self) -> None:
         """Remove what was written, if it has no name yet."""
-        self._file.close()
+        with suppress(OSError):  # what the disk did not take it is offered again
+            self._file.close()
         self._pending.unlink(missing_ok=True)
 
     def put(self, packet: av.Packet) -> None:

@@ -1,0 +1,175 @@
+"""What segments cost, what more processes bring, and whether films survive being killed.
+
+    python -m benchmarks.films [cost] [workers] [kills] [--frames 200] [--rounds 2] [--kills 20]
+
+A film is made of the clip that comes with this package, forwards and backwards. ``cost``: one pass and segments, in
+turns. ``workers``: this process alone, and --workers 1 and 2, in turns. ``kills``: SIGKILL at random moments, again and
+again, until the film is complete: its packets must be those of a run that was left alone. Processor seconds count what
+is computed, whatever else the machine does. Writes docs/results/films.md, of the parts that were run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from presets import files
+from vsaether.media.manifest import JobFolder
+
+CLIP = Path("vsaether/report/data/big_buck_bunny_240p.mp4")
+PAGE = Path("docs/results/films.md")
+PARTS = ("cost", "workers", "kills")
+SEGMENT = "4"  # seconds; the least useful, so that the cost is not flattered
+
+
+def main() -> int:
+    """Measure and write the page; the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.films", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
+    parser.add_argument("--engine", default="tiny_2x_int8")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=20)
+    args = parser.parse_args()
+    if wrong := set(args.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(wrong)}")
+    text = [
+        "# Films in segments\n",
+        f"Measured by `python -m benchmarks.films` with {args.engine} on {os.cpu_count()} cores, which did other work, "
+        "too: compare within a table.\n",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in args.parts or PARTS:
+            text += {"cost": cost, "workers": workers, "kills": kills}[part](args, folder)
+            print("\n".join(text), flush=True)
+    files.write(PAGE, "\n".join(text).encode())
+    return 0
+
+
+def cost(args: argparse.Namespace, folder: Path) -> list[str]:
+    """One pass and segments."""
+    film = make_film(folder / "film.mkv", args.frames)
+    ways = {"one pass": ["--no-resume"], f"segments of {SEGMENT} s": ["--segment", SEGMENT]}
+    return [
+        f"## What they cost\n\n{args.frames} frames of 426x240, each segment decoded again and hashed.\n",
+        *table(args, film, folder, ways),
+    ]
+
+
+def workers(args: argparse.Namespace, folder: Path) -> list[str]:
+    """One process and several."""
+    film = make_film(folder / "film.mkv", args.frames)
+    segment = ["--segment", SEGMENT]
+    ways = {"one process": segment} | {f"--workers {n}": [*segment, "--workers", str(n)] for n in (1, 2)}
+    return ["## Processes on this machine\n", *table(args, film, folder, ways)]
+
+
+def table(args: argparse.Namespace, film: Path, folder: Path, ways: dict[str, list[str]]) -> list[str]:
+    """Several ways in turns: seconds and processor seconds, and how much more than the first of a round."""
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for number in range(args.rounds):
+        for way in list(ways)[:: -1 if number % 2 else 1]:
+            found[way].append(measure(command(film, folder / "out.mkv", args.engine, *ways[way], "--overwrite")))
+    first = next(iter(found.values()))
+    lines = ["| way | seconds | processor seconds | more seconds | more processor seconds |", "|---|---|---|---|---|"]
+    for way, runs in found.items():
+        middle = [statistics.median(each) for each in zip(*runs, strict=True)]
+        more = [100 * (statistics.median(a[at] / b[at] for a, b in zip(runs, first, strict=True)) - 1) for at in (0, 1)]
+        lines.append(f"| {way} | {middle[0]:.1f} | {middle[1]:.1f} | {more[0]:+.1f} % | {more[1]:+.1f} % |")
+    return [*lines, ""]
+
+
+def kills(args: argparse.Namespace, folder: Path) -> list[str]:
+    """SIGKILL at random moments."""
+    film = make_film(folder / "small.mkv", args.frames, (96, 54))
+    whole, out = folder / "whole.mkv", folder / "killed.mkv"
+    began = time.perf_counter()
+    subprocess.run(command(film, whole, args.engine, "--segment", "1"), check=True, capture_output=True)
+    length = time.perf_counter() - began
+    chance = random.Random(1)
+    killed = finished = damaged = 0
+    most = 0
+    while killed < args.kills:
+        with subprocess.Popen(
+            command(film, out, args.engine, "--segment", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                process.wait(chance.uniform(0.2, 0.6) * length)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+        most = max(most, sum(1 for _ in JobFolder.of(out).records()))
+        if out.exists():
+            finished += 1
+            damaged += packets(out) != packets(whole)
+            out.unlink()
+    done = subprocess.run(command(film, out, args.engine, "--segment", "1"), capture_output=True, text=True)
+    damaged += done.returncode != 0 or packets(out) != packets(whole)
+    left = sorted(path.name for path in folder.iterdir() if path not in (film, whole, out, folder / "film.mkv"))
+    return [
+        f"## Killed\n\n{args.frames} frames of 96x54 in segments of 1 s; SIGKILL after a random time.\n",
+        "| kills | films completed on the way | films whose packets differ | files left behind | most segments kept |",
+        "|---|---|---|---|---|",
+        f"| {killed} | {finished + 1} | {damaged} | {len(left)} | {most} |",
+        "",
+    ]
+
+
+def make_film(path: Path, frames: int, size: tuple[int, int] | None = None) -> Path:
+    """The clip forwards and backwards, until there are so many frames; with a second of them in each key frame's."""
+    if path.exists():
+        return path
+    with av.open(str(CLIP)) as clip, av.open(str(path), "w") as out:
+        pictures = list(clip.decode(video=0))
+        pictures += pictures[::-1]
+        stream = out.add_stream("libx264", rate=25, options={"crf": "18", "g": "25"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = size or (pictures[0].width, pictures[0].height)
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            frame = pictures[number % len(pictures)].reformat(stream.width, stream.height)
+            frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, 25), 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def command(film: Path, out: Path, engine: str, *options: str) -> list[str]:
+    """The command line."""
+    return [sys.executable, "-m", "vsaether.cli", "upscale", str(film), str(out), "--engine", engine, *options]
+
+
+def measure(line: list[str]) -> tuple[float, float]:
+    """Seconds, and processor seconds with those of its own processes, of a command."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(line, check=True, capture_output=True)
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def packets(path: Path) -> str:
+    """The SHA-256 of all packets of a file and their times."""
+    digest = hashlib.sha256()
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            digest.update(f"{packet.stream_index} {packet.pts} {packet.dts} {packet.size}".encode() + bytes(packet))
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
