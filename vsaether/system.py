@@ -94,6 +94,19 @@ def find_trim() -> Callable[[], None] | None:
     return None if trim is None else lambda: trim(0)
 
 
+def take_share_of_cores(place: int, processes: int) -> int | None:
+    """Let this process run on its share of the cores: it is number `place`, from 0, of so many processes.
+
+    The number of its cores; None where a process cannot say that of itself (macOS), or does not here (Windows).
+    """
+    if sys.platform != "linux":
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    share = cores[place * len(cores) // processes : (place + 1) * len(cores) // processes] or cores
+    os.sched_setaffinity(0, share)
+    return len(share)
+
+
 def is_private(folder: Path) -> bool:
     """Whether a folder is the user's own, and no other user can write to it.
 

@@ -1,7 +1,10 @@
 """What the system is asked for stands in one place: elsewhere is nothing that Windows has not."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +82,13 @@ def test_what_is_unportable_is_found() -> None:
         "resource",
         "signal.SIGHUP",
     ]
+
+
+def test_a_process_takes_its_share_of_the_cores() -> None:
+    """Each of two processes half, or the only core; together all."""
+    code = "import os; from vsaether import system\nprint(system.take_share_of_cores({}, 2), *os.sched_getaffinity(0))"
+    command = [sys.executable, "-c"]
+    told = [subprocess.run([*command, code.format(n)], capture_output=True, text=True, check=True) for n in (0, 1)]
+    (count, *first), (_, *second) = (list(map(int, each.stdout.split())) for each in told)
+    assert count == len(first)
+    assert set(first) | set(second) == os.sched_getaffinity(0)

@@ -5,7 +5,6 @@ nothing else; so a task may run twice, anywhere, and a lost worker or scheduler 
 """
 
 import logging
-import os
 import queue
 import signal
 import threading
@@ -22,6 +21,7 @@ import vapoursynth as vs
 from dask import config  # pyright: ignore[reportPrivateImportUsage]
 from distributed import Client, Future, LocalCluster, WorkerPlugin
 
+from vsaether import system
 from vsaether.errors import MediaError
 
 from .film import check
@@ -56,12 +56,8 @@ class ShareOfCores(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Called in each worker, also in one that takes the place of a lost one. Their names are 0, 1, ..."""
-        if hasattr(os, "sched_setaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
-            place = int(worker.name) % self._workers
-            share = cores[place * len(cores) // self._workers : (place + 1) * len(cores) // self._workers]
-            os.sched_setaffinity(0, share or cores)
-            vs.core.num_threads = len(share or cores)
+        if cores := system.take_share_of_cores(int(worker.name) % self._workers, self._workers):
+            vs.core.num_threads = cores
 
 
 class Distribution:
