@@ -8,15 +8,20 @@ SOURCES := $(shell find arch export presets training vsaether chainner_nodes -ty
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 python; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test lint types check windows clean
+.PHONY: demo test test-networks test-filter lint types check windows clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/vsaether demo --output demo
 
-# Three processes: openvino's Python package refuses to share one with the OpenVINO of VapourSynth's plugin, and
-# vsjetpack's settings are its own affair.
+# What OpenVINO's Python package refuses to share with the OpenVINO of VapourSynth's plugin, chaiNNer's names, and
+# vsjetpack's settings want processes of their own; two rows of them run at once, with one thread each.
 test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --output-sync=target --keep-going test-networks test-filter
+
+test-networks: $(VENV)/.dev
 	$(BIN)/pytest tests/presets tests/arch tests/spandrel tests/export tests/training tests/trainers tests/benchmarks
+
+test-filter: $(VENV)/.dev
 	$(BIN)/pytest tests/chainner
 	$(BIN)/pytest tests/vsaether tests/cli tests/docs
 	$(BIN)/pytest tests/vsjetpack

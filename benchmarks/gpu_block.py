@@ -91,6 +91,21 @@ def _depthwise(x, kernel, bias, base, c, row, limit, C: tl.constexpr, K: tl.cons
 
 
 @triton.jit
+def _tile(height, width, row, C: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr):  # noqa: ANN001, ANN202, N803
+    """Of a program's BH * BW pixels: where each begins in the unpadded image, and whether it is one of its own.
+
+    What stands over computes its neighbour's pixels again and stores nothing.
+    """
+    columns = tl.cdiv(width, BW)
+    tile = tl.program_id(0)
+    p = tl.arange(0, BH * BW)
+    top = (tile // columns) * BH + p // BW
+    left = (tile % columns) * BW + p % BW
+    base = tl.minimum(top, height - 1) * row + tl.minimum(left, width - 1) * C
+    return base, (top < height) & (left < width)
+
+
+@triton.jit
 def fused_block(  # noqa: ANN201
     x,  # noqa: ANN001
     y,  # noqa: ANN001
@@ -119,14 +134,7 @@ def fused_block(  # noqa: ANN201
     C: tl.constexpr = 3 * G  # noqa: N806
     R: tl.constexpr = K // 2  # noqa: N806
     row = (width + 2 * R) * C
-    columns = tl.cdiv(width, BW)
-    tile = tl.program_id(0)
-    p = tl.arange(0, BH * BW)
-    top = (tile // columns) * BH + p // BW
-    left = (tile % columns) * BW + p % BW
-    inside = (top < height) & (left < width)
-    # What stands over computes its neighbour's pixels again and stores nothing.
-    base = tl.minimum(top, height - 1) * row + tl.minimum(left, width - 1) * C
+    base, inside = _tile(height, width, row, C, BH, BW)
     c0 = tl.arange(0, G)
     c1 = c0 + G
     c2 = c0 + 2 * G
@@ -187,13 +195,7 @@ def paired_block(  # noqa: ANN201
     C: tl.constexpr = 3 * G  # noqa: N806
     R: tl.constexpr = K // 2  # noqa: N806
     row = (width + 2 * R) * C
-    columns = tl.cdiv(width, BW)
-    tile = tl.program_id(0)
-    p = tl.arange(0, BH * BW)
-    top = (tile // columns) * BH + p // BW
-    left = (tile % columns) * BW + p % BW
-    inside = (top < height) & (left < width)
-    base = tl.minimum(top, height - 1) * row + tl.minimum(left, width - 1) * C
+    base, inside = _tile(height, width, row, C, BH, BW)
     c0 = tl.arange(0, 2 * G)
     c1 = tl.arange(0, G) + 2 * G
     a0 = _depthwise(x, kernel, kernel_bias, base, c0, row, limit, C, K, HALF)

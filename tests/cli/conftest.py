@@ -230,6 +230,15 @@ class Result:
         return lines[0]
 
 
+def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """A dark top field and a bright bottom field."""
+    shown = av.VideoFrame(width, height, pix_fmt)
+    for plane, values in zip(shown.planes, ((40, 200), (128, 128), (128, 128)), strict=True):
+        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        lines[0::2], lines[1::2] = values
+    return shown
+
+
 Run = Callable[..., Result]
 
 

@@ -14,7 +14,7 @@ from vsaether.media.formats import Layout, Tags
 from vsaether.media.graph import FrameUpscaler
 from vsaether.sizing import Sizing
 
-from .conftest import Run, make_video, read
+from .conftest import Run, fields, make_video, read
 
 FAST = ("--crf", "1", "--preset", "ultrafast")
 
@@ -66,15 +66,6 @@ def test_another_size_is_resized_to_the_first(run: Run, tmp_path: Path, size: tu
     assert abs(first[:, 76:] - last[:, 76:]).max() <= 4
     assert f"note: the size changes from 64x48 to {size[0]}x{size[1]} at " in result.err
     assert result.err.count("the size changes") == 1
-
-
-def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-    """A dark top field and a bright bottom field."""
-    shown = av.VideoFrame(width, height, pix_fmt)
-    for plane, values in zip(shown.planes, ((40, 200), (128, 128), (128, 128)), strict=True):
-        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
-        lines[0::2], lines[1::2] = values
-    return shown
 
 
 def test_interlacing_that_begins_later(run: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vsaether.media.encode import VideoEncoder
 from vsaether.media.images import read_image
 
 from ..conftest import MakeEngine
-from .conftest import FONT, VFR, Run, make_video, read
+from .conftest import FONT, VFR, Run, fields, make_video, read
 
 FAST = ("--preset", "ultrafast")
 MILLISECOND = Fraction(1, 1000)
@@ -332,15 +332,6 @@ def test_the_padding_of_odd_sizes_does_not_show(run: Run, tmp_path: Path, make_e
     assert run(source, tmp_path / "out.mkv", "--codec", "ffv1", engine=engine).code == 0
     large = luma(read(tmp_path / "out.mkv").frames[0])[:94, :122].astype(int)
     assert abs(large[2:, 2:] - 160).max() <= 1
-
-
-def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-    """A dark top field and a bright bottom field."""
-    shown = av.VideoFrame(width, height, pix_fmt)
-    for plane, values in zip(shown.planes, ((40, 200), (128, 128), (128, 128)), strict=True):
-        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
-        lines[0::2], lines[1::2] = values
-    return shown
 
 
 def test_interlaced_stays_interlaced(run: Run, tmp_path: Path) -> None:
