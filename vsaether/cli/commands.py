@@ -7,6 +7,7 @@ the terminal was closed (SIGHUP); 130 interrupted (Ctrl-C); 143 terminated.
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         "output",
         type=Path,
         metavar="OUT",
-        help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png; a folder for several inputs",
+        help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png; a folder for several inputs; - "
+        "for y4m on standard output",
     )
     add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
     add("--backend", default="auto", help=arguments.BACKEND)
@@ -135,6 +137,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         metavar="K=V,...",
         help="further options; values may hold commas",
     )
+    command = "another encoder's command, which reads y4m: 'x265 --y4m - -o {out}'; {out} stands for OUT"
+    add("--pipe", metavar="COMMAND", help=command)
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--start", type=arguments.moment, metavar="TIME", help="begin there: 00:01:30.5, 90.5, or a frame: 2250f")
     add("--end", type=arguments.moment, metavar="TIME", help="end there, without that frame")
@@ -180,6 +184,7 @@ def _upscale(options: argparse.Namespace) -> None:
         start=options.start,
         end=options.end,
         limit=options.limit,
+        pipe=options.pipe,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,
         width=options.width,
@@ -195,7 +200,7 @@ def _upscale(options: argparse.Namespace) -> None:
         result = batch.run_all(several, progress.note, progress.one_of_many)
     else:
         result = run(job, progress.note)
-    progress.done(result)
+    progress.done(result, sys.stderr if str(options.output) == "-" else sys.stdout)
     if result.failure:
         raise MediaError(result.failure)
 

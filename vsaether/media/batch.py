@@ -51,8 +51,8 @@ class Batch:
         rows = [("input", "status", "frames", "seconds", "output, or why not")]
         for each in self.outcomes:
             done = each.status == "done"
-            told = (str(each.frames), f"{each.seconds:.1f}") if done else ("", "")
-            rows.append((each.source.name, each.status, *told, each.reason or str(each.output)))
+            frames, seconds = (str(each.frames), f"{each.seconds:.1f}") if done else ("", "")
+            rows.append((each.source.name, each.status, frames, seconds, each.reason or str(each.output)))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         aligned = [[cell.ljust(width) for cell, width in zip(row, widths, strict=False)] for row in rows]
         return "\n".join("  ".join([*cells, row[4]]).rstrip() for cells, row in zip(aligned, rows, strict=True))
@@ -68,7 +68,7 @@ def jobs(sources: list[Path], output: Path, job: Job, notice: Callable[[str], No
         return None
     if output.exists() and not output.is_dir():
         raise MediaError(f"{output} is a file; for several inputs, give a folder")
-    if output.suffix.lower() in {*MUXERS, *SUFFIXES} or re.search(r"%0?\d*d", output.name):
+    if str(output) == "-" or output.suffix.lower() in {*MUXERS, *SUFFIXES} or re.search(r"%0?\d*d", output.name):
         raise MediaError(f"{output} is one file; for several inputs, give a folder")
     made: dict[Path, Job] = {}
     for source in [each for given in sources for each in _expanded(given, notice)]:

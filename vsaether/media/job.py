@@ -20,13 +20,14 @@ from vsaether.errors import MediaError
 from vsaether.reuse import Meter
 from vsaether.sizing import Sizing
 
-from . import encoders, progress, resume
+from . import encoders, pipe, progress, resume
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
 from .graph import FrameUpscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
 from .muxer import VideoWriter
+from .pipe import PipeWriter
 from .reading import Reader
 from .segments import open_source
 from .settings import Job, carried, sizing, span, upscaling
@@ -89,8 +90,6 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     """
     if str(job.source) == "-":
         raise MediaError("- is not a file; to read from standard input, give /dev/stdin")
-    if str(job.output) == "-":
-        raise MediaError("- is not a file; the output cannot be a stream: give it a name such as out.mkv")
     if not job.source.exists():
         raise MediaError(f"{job.source} does not exist")
     backend, engine = vsaether.backends.select(
@@ -100,7 +99,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
-        if isinstance(source, VideoSource) and job.output.suffix.lower() in MUXERS and resume.wanted(job, source):
+        muxed = job.pipe is None and job.output.suffix.lower() in MUXERS
+        if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
             return dataclasses.replace(summary, reused=meter.share)
         pending, writer = _output(job, source, sizing(job, engine, source.info), stack)
@@ -121,7 +121,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             notice(text)
         began = time.perf_counter()
         changes = Changes(source.info)
-        film = isinstance(writer, VideoWriter)
+        film = not isinstance(writer, ImageWriter)
         reader = Reader(source, span(job), writer.timing if film else None, changes if film else None)
         _loop(job, reader, upscaler, writer)
         if not writer.frames and isinstance(source, ImageSource):
@@ -188,8 +188,12 @@ def _source(job: Job) -> VideoSource | ImageSource:
 
 def _output(
     job: Job, source: VideoSource | ImageSource, wanted: Sizing, stack: ExitStack
-) -> tuple[PendingFile | PendingFolder, VideoWriter | ImageWriter]:
+) -> tuple[PendingFile | PendingFolder | pipe.Pending, VideoWriter | ImageWriter | PipeWriter]:
     """The output, checked and opened."""
+    if job.pipe is not None or str(job.output) == "-":
+        if job.pipe is not None:
+            check_target(job.output, job.source, job.overwrite)
+        return pipe.opened(job, source, wanted, stack)
     suffix = job.output.suffix.lower()
     if suffix in MUXERS:
         check_target(job.output, job.source, job.overwrite)
@@ -231,7 +235,7 @@ def _numbered(pattern: str, name: str, number: int) -> str:
     return _PATTERN.sub(lambda found: found[0] % number, pattern, count=1)
 
 
-def _loop(job: Job, reader: Reader, upscaler: FrameUpscaler, writer: VideoWriter | ImageWriter) -> None:
+def _loop(job: Job, reader: Reader, upscaler: FrameUpscaler, writer: VideoWriter | ImageWriter | PipeWriter) -> None:
     """All frames upscaled and written, and all else copied, in one pass."""
     with progress.bar(reader.total) as bar:
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
@@ -49,10 +49,10 @@ def note(text: str) -> None:
         print(f"vsaether: note: {text}", file=sys.stderr)
 
 
-def done(result: Any) -> None:
-    """Tell of what was done, a dataclass: to people its string, on standard output."""
+def done(result: Any, stream: TextIO | None = None) -> None:
+    """Tell of what was done, a dataclass: to people its string, on a stream, by default standard output."""
     if not event("done", **dataclasses.asdict(result)):
-        print(result)
+        print(result, file=stream)
 
 
 def one_of_many(outcome: Any, result: Any) -> None:

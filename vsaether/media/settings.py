@@ -45,6 +45,8 @@ class Job:
     """Which frames are wanted (see span.Span)."""
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    pipe: str | None = None
+    """The command of an encoder which reads y4m from its standard input, with {out} for its output."""
     width: int | None = None
     height: int | None = None
     scale: Fraction | None = None

@@ -1,0 +1,83 @@
+"""y4m on standard output, and into encoders of the user's own."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from .conftest import Run, command, make_video
+
+PTS = [40 * i for i in range(5)]
+ENCODER = """
+import sys
+data = sys.stdin.buffer.read()
+print("read", len(data), "bytes")
+open(sys.argv[1], "wb").write(data)
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "in.mkv", pts=PTS, audio="aac")
+
+
+def frames(data: bytes) -> list[np.ndarray]:
+    with av.open(io.BytesIO(data), "r", format="yuv4mpegpipe") as film:
+        return [frame.to_ndarray() for frame in film.decode(video=0)]
+
+
+def encoder(tmp_path: Path, code: str) -> str:
+    script = tmp_path / "encoder.py"
+    script.write_text(code)
+    return f"{sys.executable} {script} {{out}}"
+
+
+def test_another_encoder_gets_what_ours_gets(run: Run, source: Path, tmp_path: Path) -> None:
+    result = run(source, tmp_path / "out.y4m", "--pipe", encoder(tmp_path, ENCODER))
+    assert result.code == 0, result.err
+    assert "sound" in result.err and "5 of 128x96" in result.out
+    assert run(source, tmp_path / "out.mkv", "--codec", "ffv1").code == 0
+    with av.open(str(tmp_path / "out.mkv")) as film:
+        expected = [frame.to_ndarray() for frame in film.decode(video=0)]
+    np.testing.assert_array_equal(frames((tmp_path / "out.y4m").read_bytes()), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.py", "in.mkv", "out.mkv", "out.y4m"]
+
+
+def test_standard_output_holds_nothing_else(source: Path, tmp_path: Path, identity_engine: str) -> None:
+    done = subprocess.run(
+        [*command("upscale", source, "-", "--engine", identity_engine, "--pix-fmt", "yuv444p")],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith(b"YUV4MPEG2 W128 H96 F25:1")
+    assert len(frames(done.stdout)) == 5
+    assert b"5 of 128x96" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import sys; sys.exit('the disk is on fire')", "the disk is on fire"),
+        ("import sys; sys.stdin.buffer.read(); print('one\\ntwo'); sys.exit(3)", "exit code 3: one | two"),
+        ("import sys; sys.stdin.buffer.read()", "wrote nothing"),
+        ("import os; os.kill(os.getpid(), 9)", "by signal 9"),
+    ],
+)
+def test_a_failure_is_told_with_the_last_lines(run: Run, source: Path, tmp_path: Path, code: str, told: str) -> None:
+    result = run(source, tmp_path / "out.hevc", "--pipe", encoder(tmp_path, code))
+    assert result.code == 1
+    assert told in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.py", "in.mkv"]
+
+
+def test_what_cannot_be_a_command_is_refused(run: Run, source: Path, tmp_path: Path) -> None:
+    for text, told in (("x265 --y4m -", "{out}"), ("no-such-encoder {out}", "cannot be started")):
+        result = run(source, tmp_path / "out.hevc", "--pipe", text)
+        assert (result.code, [path.name for path in tmp_path.iterdir()]) == (1, ["in.mkv"])
+        assert told in result.err
+    assert "--pix-fmt alone" in run(source, tmp_path / "o.hevc", "--crf", "3", "--pipe", "cat {out}").err
