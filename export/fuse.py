@@ -15,7 +15,7 @@ from .cli import refuse_existing, run_command, summary
 
 def fuse_file(source: Path, target: Path, *, overwrite: bool = False) -> None:
     """Write the fused checkpoint of `source` to `target`. Raises arch.CheckpointError or ExportError."""
-    from .pipeline import read
+    from .source import read
 
     refuse_existing(target, overwrite)
     arch.write_checkpoint(read(source).fused.state_dict(), target)

@@ -91,8 +91,8 @@ def ssim_y(image: Image, reference: Image, shave: int = 0) -> float:
     return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
 
 
-def _cubic(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Keys' cubic kernel with a = -0.5."""
+def cubic(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Keys' cubic kernel with a = -0.5 (1981), of distances in samples: the one of every bicubic here."""
     x = np.abs(x)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1.0
     outer = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
@@ -108,7 +108,7 @@ def _taps(size: int, ratio: Fraction) -> tuple[NDArray[np.intp], NDArray[np.floa
     width = math.ceil(4.0 / shrink) + 2
     left = np.floor(centre - 2.0 / shrink).astype(np.intp)
     index = left + np.arange(width)[:, None]
-    weight = _cubic((centre - index) * shrink)
+    weight = cubic((centre - index) * shrink)
     weight /= weight.sum(0)
     used = np.abs(weight).max(1) > 0
     index, weight = index[used], weight[used]

@@ -12,7 +12,7 @@ from pathlib import Path
 from .cli import refuse_existing, run_command, size, summary
 
 
-def export_file(
+def export_onnx(
     source: Path,
     target: Path,
     *,
@@ -22,21 +22,22 @@ def export_file(
     overwrite: bool = False,
 ) -> None:
     """Write the verified ONNX file of a checkpoint. Raises arch.CheckpointError or ExportError."""
-    from . import pictures, pipeline, runtimes
+    from . import pictures, pipeline, runtimes  # torch and the runtimes are heavy
     from .errors import ExportError
-    from .verify import write
+    from .files import write
+    from .source import read
 
     if target.suffix.lower() != ".onnx":
         raise ExportError(f"{target}: suffix {target.suffix or '(none)'}; the file is written as .onnx.")
     refuse_existing(target, overwrite)
     runtimes.check_installed()
-    network = pipeline.read(source)
+    network = read(source)
     if half and network.quantized:
         raise ExportError(f"{source}: holds int8 ranges, so it is exported as int8; leave --fp16 out.")
     precision = "int8" if network.quantized else "fp16" if half else "fp32"
-    images = [lr for lr, _ in pictures.evaluation(network.config.scale, network.config.in_chans)[:3]]
-    model = pipeline.quantized_model(network, images) if network.quantized else network.fused
-    engine = pipeline.make(model, precision, images, opset=opset, static=static)
+    images = [lr for lr, _ in pictures.evaluation(network.config.scale, network.config.in_chans)][: pictures.CHECKS]
+    model = pipeline.quantise(network, images) if network.quantized else network.fused
+    engine = pipeline.make(model, precision, images, name=network.name, opset=opset, static=static)
     write(engine.data, target)
     if network.observed:
         print(f"{source}: torch.ao's observers are left out; python -m export.build --int8 calibrates an int8 file")
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     args = parser.parse_args(argv)
     options = {"half": args.fp16, "opset": args.opset, "static": args.static, "overwrite": args.overwrite}
-    return run_command("export.onnx", lambda: export_file(args.source, args.target, **options))
+    return run_command("export.onnx", lambda: export_onnx(args.source, args.target, **options))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from .errors import ExportError
 from .metrics import imresize, modcrop, to_uint8
+from .quality import to_batch
 
 BUNDLED = Path(__file__).resolve().parent / "images"
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MOST = 64  # images read from a folder
+CHECKS = 3  # evaluation images on which an engine is compared with torch
 SIDE = 384  # largest side of a calibration image, in LR pixels
 
 
@@ -85,14 +87,4 @@ def _pair(image: np.ndarray, scale: int, channels: int) -> tuple[Tensor, np.ndar
     hr = modcrop(image[: SIDE * scale, : SIDE * scale], scale)
     if 0 in hr.shape:
         raise ExportError(f"An image of {image.shape[1]}x{image.shape[0]} is too small for scale {scale}.")
-    return to_tensor(to_uint8(imresize(hr, Fraction(1, scale)))), hr
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, C) -> float32 (1, C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
-
-
-def to_image(batch: np.ndarray) -> np.ndarray:
-    """(1, C, H, W), clipped to [0, 1] -> uint8 (H, W, C)."""
-    return to_uint8(batch[0].transpose(1, 2, 0).astype(np.float64) * 255)
+    return torch.from_numpy(to_batch(to_uint8(imresize(hr, Fraction(1, scale))))), hr

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ExportError
 
+if TYPE_CHECKING:
+    from .source import Source
+
 NAME = "report.json"
+
+
+def of(
+    network: Source,
+    name: str,
+    files: dict[str, dict[str, Any]],
+    *,
+    sources: tuple[Path, Path | None, str | None],
+    images: dict[str, Any],
+    failed: dict[str, str],
+) -> dict[str, Any]:
+    """The report on one model. sources: its checkpoint, the one of int8, and the weights which that began with."""
+    source, qat, origin = sources
+    config = network.config
+    return {
+        "name": name,
+        "variant": config.variant,
+        "scale": config.scale,
+        "receptive_radius": config.receptive_radius,
+        "config": dataclasses.asdict(config),
+        "versions": versions(),
+        "source_sha256": _sha256(source),
+        "qat_sha256": _sha256(qat) if qat else None,
+        "qat_origin": origin,
+        "images": images,
+        "files": files,
+        "failed": failed,
+    }
 
 
 def table(report: dict[str, Any]) -> str:
@@ -46,7 +78,7 @@ def versions() -> dict[str, str]:
     """The machine and the versions that a report was made with."""
     import importlib.metadata as metadata
 
-    names = ("torch", "onnx", "onnxruntime", "openvino")
+    names = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
     return {"machine": platform.processor() or platform.machine()} | {n: metadata.version(n) for n in names}
 
 
@@ -81,4 +113,8 @@ def merged(old: list[dict[str, Any]], new: list[dict[str, Any]], folder: Path) -
 
 
 def _is_there(path: Path, fact: dict[str, Any]) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == fact.get("sha256")
+    return path.is_file() and _sha256(path) == fact.get("sha256")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

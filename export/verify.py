@@ -6,7 +6,6 @@ import copy
 import math
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,18 +15,19 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from presets import engine, files
+from presets import engine
 from presets.errors import EngineFileError
 
 from . import runtimes
 from .errors import ExportError
 from .quantizer import quant_convs
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int8_fp16"]
+"""int8_fp16: int8 with float16 around it, which TensorRT computes as it is written."""
 
 # Largest difference to torch, of values in [0, 1]. ONNX Runtime's CPU provider rounds float16 after each node,
 # OpenVINO computes float16 files in float32.
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-3}
+TOLERANCE: dict[str, float] = {"fp32": 1e-4, "fp16": 2e-3}
 # int8: a value that another order of summation rounds the other way changes codes in all layers behind, so runtimes
 # differ from torch by almost as much as rounding itself does. Their distance to the float network must be the same.
 INT8_EXCESS = 1.0  # dB that a runtime may be farther from the float network than the fake-quantised torch model
@@ -59,7 +59,7 @@ def verify(
     if not static:
         inputs += [_tiled(images[0], *size) for size in ODD_SIZES]
     expected = [_torch(model, x) for x in inputs]
-    floats = [_torch(unquantised(model), x) for x in inputs] if precision == "int8" else []
+    floats = [_torch(unquantised(model), x) for x in inputs] if "int8" in precision else []
     data = serialise(proto)
     found = {}
     for backend in runtimes.BACKENDS:
@@ -106,9 +106,11 @@ def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], backend: str
             raise ExportError(f"{backend}: output {got.shape}, finite: {np.isfinite(got).all()}; not {wanted.shape}.")
     maximum = max(float(np.abs(g - w).max()) for g, w in zip(outputs, expected, strict=True))
     psnr = _psnr(_mean_square(outputs, expected))
-    if precision == "int8":
+    if "int8" in precision:
         if psnr < INT8_PSNR:
-            raise ExportError(f"{backend}: int8 is {psnr:.1f} dB from torch's; at least {INT8_PSNR:.0f} is needed.")
+            raise ExportError(
+                f"{backend}: {precision} is {psnr:.1f} dB from torch's; at least {INT8_PSNR:.0f} is needed."
+            )
     elif maximum > TOLERANCE[precision]:
         limit = TOLERANCE[precision]
         raise ExportError(f"{backend}: {precision} differs by {maximum:.1e} from torch's; at most {limit:.0e} may be.")
@@ -131,7 +133,7 @@ def check_structure(proto: ModelProto, precision: Precision) -> None:
     except EngineFileError as error:
         raise ExportError(f"The model {error}.") from None
     counts = Counter(n.op_type for n in graph.node)
-    if (counts["QuantizeLinear"] > 0) != (precision == "int8"):
+    if (counts["QuantizeLinear"] > 0) != ("int8" in precision):
         raise ExportError(f"The {precision} model holds {counts['QuantizeLinear']} QuantizeLinear nodes.")
     tensors = {t.name: t for t in graph.initializer}
     concatenated = {name for node in graph.node if node.op_type == "Concat" for name in node.output}
@@ -149,14 +151,6 @@ def check_structure(proto: ModelProto, precision: Precision) -> None:
 def serialise(proto: ModelProto) -> bytes:
     """The bytes of a model: the same for the same model."""
     return proto.SerializeToString(deterministic=True)
-
-
-def write(data: bytes, path: Path) -> None:
-    """Write a file under a temporary name, fsync it and rename it. Raises ExportError where that is impossible."""
-    try:
-        files.write(path, data)
-    except OSError as error:
-        raise ExportError(f"{path}: not written ({error.strerror}).") from error
 
 
 def _tiled(image: Tensor, batch: int, height: int, width: int) -> np.ndarray:

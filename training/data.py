@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from export.metrics import cubic
 from export.pictures import decode
 from training.errors import DataError
 
@@ -118,10 +119,8 @@ def reduced(hr: Tensor, scale: int) -> Tensor:
     is the same to the bit. H and W must be multiples of `scale`, and at least twice of it.
     """
     reach = 2 * scale
-    x = (torch.arange(-reach, reach + 1, dtype=torch.float64) - (scale - 1) / 2 + (scale - 1) // 2).abs() / scale
-    far = torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
-    taps = torch.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, far)
-    taps = (taps / taps.sum()).tolist()
+    weights = cubic(np.abs(np.arange(-reach, reach + 1) - (scale - 1) / 2 + (scale - 1) // 2) / scale)
+    taps = (weights / weights.sum()).tolist()
     start = (scale - 1) // 2  # of the first output's taps, in the padded row
     for axis in (-2, -1):
         size = hr.shape[axis]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from export.metrics import cubic
 from training.errors import DataError
 
 KERNELS = ("area", "bicubic", "lanczos")
@@ -44,8 +45,7 @@ def resize_matrix(size: int, out: int, kernel: str, shift: float = 0.0) -> Tenso
     if kernel == "area":
         weight = (x < 0.5).double()
     elif kernel == "bicubic":
-        far = torch.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
-        weight = torch.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, far)
+        weight = torch.from_numpy(cubic(x.numpy()))
     elif kernel == "lanczos":
         weight = torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
     else:

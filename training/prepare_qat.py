@@ -21,13 +21,14 @@ def prepare(source: Path, target: Path, images: Path | None = None, *, overwrite
     Raises arch.CheckpointError or ExportError for checkpoints, images and targets that cannot be used.
     """
     from export import pictures, pipeline
+    from export.source import read as read_source
 
     refuse_existing(target, overwrite)
-    read = pipeline.read(source)
+    read = read_source(source)
     if read.quantized:
         raise ExportError(f"{source} holds ranges already: it can be trained on as it is.")
     config = read.config
-    model = pipeline.quantized_model(read, pictures.calibration(images, config.scale, config.in_chans))
+    model = pipeline.quantise(read, pictures.calibration(images, config.scale, config.in_chans))
     arch.write_checkpoint(model.state_dict(), target)
     print(f"{target}: {target.stat().st_size:,} bytes")
 

@@ -22,9 +22,10 @@ from typing import Any
 import arch
 import presets
 from export import runtimes
-from export.build import build, table
+from export.build import build
 from export.errors import ExportError
 from export.quality import measure
+from export.report import table
 from presets import PRECISIONS
 from presets.command import run_command
 from training.resume import find_state, read_facts

@@ -19,14 +19,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import arch
 from arch.checkpoint import weights_sha256
 from export import quantizer
 from export.equalise import equalise
-from export.metrics import BT601, psnr_y
+from export.metrics import BT601
+from export.quality import score
 from presets.command import run_command
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
@@ -376,16 +379,16 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
     current, averages = ({k: v.clone() for k, v in state.items()} for state in (model.state_dict(), ema))
     model.load_state_dict(averages)
     model.eval()
-    total = 0.0
+
+    def run(lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        return model(torch.from_numpy(lr).to(device, memory_format=torch.channels_last)).float().cpu().numpy()
+
     # compiled blocks would be compiled anew for this size
     with torch.compiler.set_stance("force_eager") if device != "cpu" else contextlib.nullcontext():
-        for lr, hr in pairs:
-            sr = model(lr.to(device, memory_format=torch.channels_last))
-            pixels = sr[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-            total += psnr_y(pixels, hr, hr.shape[0] // lr.shape[2])
+        psnr = score(run, ((lr.numpy(), hr) for lr, hr in pairs), ssim=False)["psnr"]
     model.load_state_dict(current)
     model.train()
-    return total / len(pairs)
+    return psnr
 
 
 def last_logged(path: Path) -> int:

@@ -12,13 +12,13 @@ from spandrel import ImageModelDescriptor
 
 import arch
 from export import pictures, pipeline, runtimes
-from export.verify import Precision, write
+from export.files import folder, write
+from export.source import Source
+from export.verify import Precision
 
 from . import _engines, _models
 from ._inputs import AetherNetInput
 from ._package import utility_group
-
-CHECKS = 3  # bundled images on which the file is compared with the model
 
 
 class EnginePrecision(Enum):
@@ -84,8 +84,8 @@ def export_to_onnx_node(
     overwrite: bool,
 ) -> tuple[OnnxModel, str]:
     given = _models.network(model)
-    source = pipeline.Source(given, arch.fuse(given), _models.state(model) if precision == EnginePrecision.INT8 else {})
-    name = name or f"{pipeline.stem(source.config)}_{precision.value}"
+    source = Source(given, arch.fuse(given), _models.state(model) if precision == EnginePrecision.INT8 else {})
+    name = name or f"aether_{source.name}_{precision.value}"
     path = (directory / f"{name}.onnx").resolve()
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; choose another name or directory, or switch Overwrite on.")
@@ -94,13 +94,13 @@ def export_to_onnx_node(
     calibrate = precision == EnginePrecision.INT8 and not source.quantized
     images = pictures.calibration(calibration, scale, channels) if calibrate else []
     context.set_progress(0.1)
-    network = pipeline.quantized_model(source, images) if precision == EnginePrecision.INT8 else source.fused
+    network = pipeline.quantise(source, images) if precision == EnginePrecision.INT8 else source.fused
     context.set_progress(0.5)
     kind: Precision = precision.value
-    checks = [lr for lr, _ in pictures.evaluation(scale, channels)[:CHECKS]]
-    engine = pipeline.make(network, kind, checks)
+    checks = [lr for lr, _ in pictures.evaluation(scale, channels)[: pictures.CHECKS]]
+    engine = pipeline.make(network, kind, checks, name=source.name)
     context.check_aborted()
-    pipeline.folder(path.parent)
+    folder(path.parent)
     write(engine.data, path)
     context.set_progress(1.0)
     return _engines.generic(engine.data), name

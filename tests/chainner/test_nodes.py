@@ -34,7 +34,7 @@ TINY, QAT = (presets.path("tiny_2x", kind) for kind in ("notfused", "qat"))
 @pytest.fixture(autouse=True)
 def one_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """tests/export has what verification is; here it runs on one picture."""
-    monkeypatch.setattr("chainner_nodes.nodes.export_to_onnx.CHECKS", 1)
+    monkeypatch.setattr("export.pictures.CHECKS", 1)
 
 
 @pytest.fixture(scope="module")
