@@ -156,9 +156,8 @@ def still(planes: list[np.ndarray], kind: int, frames: int) -> vs.VideoNode:
 
 def filter_speed(kind: str, engine: str, width: int, height: int, streams: int) -> dict[str, Any]:
     """Frames a second, YUV420P8 to YUV420P8, through vsaether.upscale, the whole frame as one tile."""
-    up = vsaether.upscale(
-        noise(width, height, 100_000), engine, backend=KINDS[kind](num_streams=streams), tile=(width, height)
-    )
+    backend, clip = KINDS[kind](num_streams=streams), noise(width, height, 100_000)
+    up = vsaether.upscale(clip, engine, backend=backend, tile=(width, height), reuse=False)  # all frames are the same
     return pace(up)
 
 

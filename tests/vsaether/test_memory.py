@@ -12,9 +12,9 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
-clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=480, height=270, length=480, keep=True)
+clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=240, height=136, length=480, keep=True)
 most = {}
-for number, _ in enumerate(vsaether.upscale(clip, sys.argv[1]).frames(close=True)):
+for number, _ in enumerate(vsaether.upscale(clip, sys.argv[1], reuse=False).frames(close=True)):
     part = number // 120
     most[part] = max(most.get(part, 0), resident())
 print(*most.values())

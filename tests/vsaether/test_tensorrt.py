@@ -101,8 +101,10 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
 
 
 @needs_builder
-@pytest.mark.parametrize("file", ["tiny_2x_fp32", "tiny_2x_fp16", "tiny_2x_int8", "small_2x_fp16"])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("file", "dynamic"),
+    [("tiny_2x_fp32", False), ("tiny_2x_fp16", True), ("tiny_2x_int8", True), ("small_2x_fp16", False)],
+)
 def test_released_engines_build(file: str, dynamic: bool, tmp_path: Path) -> None:
     """In the file's own types, and the public release's dynamic shapes too."""
     assert RTX is not None
