@@ -10,7 +10,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import splitext
 from typing import Any
 
 import av
@@ -83,7 +83,7 @@ class FrameUpscaler:
         frame, layout = planar(frame)
         tags = complete(Tags.of(frame), layout, frame.width, frame.height)
         given = _to_vs(frame, layout, tags)
-        suffix = Path(name).suffix.lower()
+        suffix = splitext(name)[1].lower()  # a Path would keep each name for good (CPython 3.12 interns its parts)
         key = (layout, tags, suffix, frame.width, frame.height, frame.interlaced_frame)
         chain = self._chains.get(key)
         if chain is None or chain.count == _LENGTH:
