@@ -23,6 +23,7 @@ from vsaether.media.planning import plans
 from vsaether.media.reading import Reader
 from vsaether.media.settings import Job
 from vsaether.media.source import VideoSource
+from vsaether.media.span import Span
 from vsaether.media.timing import Timing
 from vsaether.media.work import Maker
 
@@ -139,6 +140,14 @@ def test_no_scheduler(run: Run, film_file: Path, tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_distributed(run: Run, film_file: Path, tmp_path: Path) -> None:
+    """It is not done here without a word."""
+    for out in ("frames", "%03d.png"):
+        result = run(film_file, tmp_path / out, "--workers", "2")
+        assert (result.code, "--scheduler are for video files" in result.error) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def planned(source: Path, out: Path, engine: str) -> tuple[Maker, int]:
     """What makes the segments of a job whose film has been cut, and their number."""
     job = Job(source, out, engine, "ov", segment=Fraction(1))
@@ -149,7 +158,7 @@ def planned(source: Path, out: Path, engine: str) -> tuple[Maker, int]:
     number = 0
     with closing(VideoSource(source)) as video:
         timing = Timing.of(video.info.grid, video.info.time_base, video.start, "matroska")
-        for plan in plans(Reader(video, None, timing), Cutter(Fraction(1))):
+        for plan in plans(Reader(video, Span(), timing), Cutter(Fraction(1))):
             folder.add_plan(plan)
             number = plan.number
     return Maker(job, folder.path), number

@@ -103,6 +103,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
             return dataclasses.replace(summary, reused=meter.share)
+        if resume.distributed(job):
+            raise MediaError("--workers and --scheduler are for video files, not for images, folders of them or pipes")
         pending, writer = _output(job, source, sizing(job, engine, source.info), stack)
         depth = job.num_streams + 2
         upscaler = FrameUpscaler(
