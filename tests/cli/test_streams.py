@@ -242,3 +242,25 @@ def test_sound_is_converted_where_it_cannot_be_copied(run: Run, tmp_path: Path, 
     assert abs(lag) < 1100
     shift = 21_000 - 20_000 - (lag + 1000)
     assert np.corrcoef(before[21_000 - shift : 59_000 - shift], after[21_000:59_000])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "ac3"), (".mp4", "flac"), (".ts", "libopus")])
+def test_sound_becomes_the_codec_that_is_asked_for(run: Run, tmp_path: Path, suffix: str, codec: str) -> None:
+    source = make_video(tmp_path / "in.avi", pts=[40 * i for i in range(50)], audio="wmav2")
+    out = tmp_path / f"out{suffix}"
+    assert run(source, out, *FAST, "--audio-codec", codec).code == 0
+    assert read(out).kinds[1][:2] == ("audio", codec.removeprefix("lib"))
+    with av.open(str(source)) as before, av.open(str(out)) as after:
+        lengths = [sum(frame.samples / frame.sample_rate for frame in film.decode(audio=0)) for film in (before, after)]
+    assert abs(lengths[0] - lengths[1]) < 0.1
+    kept = run(source, tmp_path / "out.mkv", *FAST, "--audio-codec", codec)  # it can be carried
+    sounds = [[data for _, data in read(path).packets[1]] for path in (source, tmp_path / "out.mkv")]
+    assert (kept.code, sounds[0]) == (0, sounds[1])
+
+
+def test_what_is_no_codec_of_sound_is_refused(run: Run, tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", audio="aac")
+    for codec, told in (("nonsense", "usual ones: aac"), ("libx264", "not an encoder of sound")):
+        result = run(source, tmp_path / "out.mkv", "--audio-codec", codec)
+        assert (result.code, (tmp_path / "out.mkv").exists()) == (1, False)
+        assert told in result.err

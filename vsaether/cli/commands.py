@@ -139,6 +139,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     )
     command = "another encoder's command, which reads y4m: 'x265 --y4m - -o {out}'; {out} stands for OUT"
     add("--pipe", metavar="COMMAND", help=command)
+    sound = "FFmpeg's name of the encoder for sound that OUT cannot carry as it is; default: aac, or libopus"
+    add("--audio-codec", metavar="CODEC", help=sound)
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--start", type=arguments.moment, metavar="TIME", help="begin there: 00:01:30.5, 90.5, or a frame: 2250f")
     add("--end", type=arguments.moment, metavar="TIME", help="end there, without that frame")
@@ -184,6 +186,7 @@ def _upscale(options: argparse.Namespace) -> None:
         start=options.start,
         end=options.end,
         limit=options.limit,
+        audio_codec=options.audio_codec,
         pipe=options.pipe,
         overwrite=options.overwrite,
         drop_unsupported=options.drop_unsupported,

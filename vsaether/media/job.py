@@ -202,7 +202,8 @@ def _output(
         encoder = encoders.choose(job.encoding, suffix, source.info, wanted)
         pending = stack.enter_context(PendingFile(job.output, job.overwrite))
         video = source if isinstance(source, VideoSource) else None
-        return pending, VideoWriter(pending, encoder, source.info, wanted, video, job.drop_unsupported, span(job))
+        others = {"drop_unsupported": job.drop_unsupported, "span": span(job), "audio_codec": job.audio_codec}
+        return pending, VideoWriter(pending, encoder, source.info, wanted, video, **others)
     if job.encoding != Encoding():
         raise MediaError("--codec, --crf, --preset, --pix-fmt and --encoder-options are for videos, not for images")
     if suffix and suffix not in SUFFIXES:

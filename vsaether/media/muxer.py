@@ -37,7 +37,8 @@ class VideoWriter:
     """Writes a file, still under its temporary name, as the container of its suffix.
 
     Its video is encoded of frames (``write``), or there already as packets (``put``). The header is written at once:
-    whatever container or encoder refuse is a MediaError before the first frame. ``threads`` are the encoder's.
+    whatever container or encoder refuse is a MediaError before the first frame. ``threads`` are the encoder's; sound
+    that the container cannot carry becomes ``audio_codec``.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class VideoWriter:
         drop_unsupported: bool,
         span: Span = WHOLE,
         threads: int | None = None,
+        audio_codec: str | None = None,
     ) -> None:
         self.notices = list(encoder.notices)
         self._target = pending.target
@@ -62,7 +64,7 @@ class VideoWriter:
         """Where the frames given to ``write`` must have been placed."""
         others = Plan()
         if source:
-            others = plan(source, suffix, drop_unsupported)
+            others = plan(source, suffix, drop_unsupported, audio_codec)
             self.notices += others.notices
             if others.timecode and span.start is not None:
                 self.notices.append(f"the timecode {others.timecode} is left out: it is that of the first frame")

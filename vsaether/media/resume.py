@@ -59,7 +59,14 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     recipe = Recipe.of(job, source, sizing(job, engine, source.info), os.cpu_count() or 1)
     with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
         writer = VideoWriter(
-            pending, recipe.encoder, source.info, recipe.sizing, source, job.drop_unsupported, span(job)
+            pending,
+            recipe.encoder,
+            source.info,
+            recipe.sizing,
+            source,
+            job.drop_unsupported,
+            span(job),
+            audio_codec=job.audio_codec,
         )
         writer.abandon()
     for text in writer.notices:
@@ -180,6 +187,7 @@ def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Calla
             job.drop_unsupported,
             span(job),
             recipe.threads,
+            job.audio_codec,
         )
         if end.begin is not None:
             writer.timing.start = end.begin

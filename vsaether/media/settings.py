@@ -45,6 +45,8 @@ class Job:
     """Which frames are wanted (see span.Span)."""
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    audio_codec: str | None = None
+    """What sound becomes that the container cannot carry as it is; None: a usual codec."""
     pipe: str | None = None
     """The command of an encoder which reads y4m from its standard input, with {out} for its output."""
     width: int | None = None

@@ -1,7 +1,7 @@
 """What becomes of the streams besides the video: copied, converted, attached, or left out."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -103,12 +103,14 @@ class Plan:
     """That at which the video starts, to be a tag of it. Muxers make the track it needs from that."""
 
 
-def plan(source: VideoSource, suffix: str, drop_unsupported: bool) -> Plan:
+def plan(source: VideoSource, suffix: str, drop_unsupported: bool, audio_codec: str | None = None) -> Plan:
     """What a file with a suffix can be given of the streams of a video besides the video itself.
 
     What nobody plays or sees, as data of cameras, is left out where it cannot be carried. Raises MediaError where that
-    happens to any other stream, unless unsupported ones may be dropped.
+    happens to any other stream, unless unsupported ones may be dropped. Sound which cannot be carried as it is becomes
+    ``audio_codec`` (FFmpeg's name of an encoder), by default the first of the usual ones that can be.
     """
+    sounds = AUDIO_CODECS if audio_codec is None else (_checked(audio_codec),)
     muxer = MUXERS[suffix]
     tagged = (source.stream, *filter(_is_timecode, source.others), source.container)
     start = next(filter(None, (_timecode(each.metadata) for each in tagged)), None)
@@ -118,14 +120,14 @@ def plan(source: VideoSource, suffix: str, drop_unsupported: bool) -> Plan:
     made = Plan(timecode=start if kept else None)
     idle = [f"the timecode {start}"] if start and not kept else []
     for stream in source.others:
-        way, note = _way(stream, source, suffix)
+        way, note = _way(stream, source, suffix, sounds)
         if way is not None:
             made.ways[stream.index] = way
             made.notices.extend([note] if note else [])
         elif _is_timecode(stream):
             continue  # the tag tells it
         elif stream.type in ("video", "audio", "subtitle") and not _is_cover(stream):
-            elsewhere = suffix != ".mkv" and _way(stream, source, ".mkv")[0]
+            elsewhere = suffix != ".mkv" and _way(stream, source, ".mkv", sounds)[0]
             remedy = "write .mkv instead" if elsewhere else None
             made.notices.append(leave_out(suffix, _named(stream), remedy, drop_unsupported))
         else:
@@ -133,6 +135,17 @@ def plan(source: VideoSource, suffix: str, drop_unsupported: bool) -> Plan:
     if idle:
         made.notices.append(f"{suffix} cannot carry {', '.join(idle)}: left out")
     return made
+
+
+def _checked(audio_codec: str) -> str:
+    try:
+        codec = av.Codec(audio_codec, "w")
+    except ValueError as error:
+        usual = f"{', '.join(AUDIO_CODECS)}, flac, ac3"
+        raise MediaError(f"there is no encoder {audio_codec!r} of sound; usual ones: {usual}") from error
+    if codec.type != "audio":
+        raise MediaError(f"{audio_codec} is not an encoder of sound")
+    return audio_codec
 
 
 def leave_out(suffix: str, what: str, remedy: str | None, drop: bool) -> str:
@@ -158,7 +171,7 @@ def _add_timecode(source: VideoSource, start: str, out: OutputContainer) -> None
     stream.metadata[_TIMECODE] = start
 
 
-def _way(stream: Stream, source: VideoSource, suffix: str) -> tuple[Way | None, str | None]:
+def _way(stream: Stream, source: VideoSource, suffix: str, sounds: Iterable[str]) -> tuple[Way | None, str | None]:
     """The first way to give a stream to a container, tried out in memory, and what is to be said of it."""
     muxer = MUXERS[suffix]
     if _is_timecode(stream):
@@ -172,18 +185,19 @@ def _way(stream: Stream, source: VideoSource, suffix: str) -> tuple[Way | None, 
         works = _returns_data if stream.type == "data" and muxer in _MP4 else _works
         if works(copy, muxer):
             return copy, None
-    for name, way in _conversions(stream):
-        if (muxer != "mpegts" or name in _TS_CODECS) and _works(way, muxer):
-            return way, f"{suffix} cannot carry {_named(stream)} as it is: converted to {name}"
+    for name, way in _conversions(stream, sounds):
+        if (muxer != "mpegts" or av.Codec(name, "w").canonical_name in _TS_CODECS) and _works(way, muxer):
+            other = "; --audio-codec chooses another codec" if stream.type == "audio" else ""
+            return way, f"{suffix} cannot carry {_named(stream)} as it is: converted to {name}{other}"
     return None, None
 
 
-def _conversions(stream: Stream) -> Iterator[tuple[str, Way]]:
+def _conversions(stream: Stream, sounds: Iterable[str]) -> Iterator[tuple[str, Way]]:
     """The codecs which a stream can be converted to, if any."""
     if stream.codec_context is None:
         return
     if stream.type == "audio":
-        yield from ((codec, partial(AudioConversion, stream, codec)) for codec in AUDIO_CODECS)
+        yield from ((codec, partial(AudioConversion, stream, codec)) for codec in sounds)
     elif stream.codec_context.codec.text_sub:
         yield from ((codec, partial(TextConversion, stream, codec)) for codec in TEXT_CODECS)
 
