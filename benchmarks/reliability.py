@@ -18,7 +18,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 _HEAD = """# Reliability
 
 What was tried, and what came of it. Each section has the command that measures it again; the page is made from
-`reliability.json` by `python -m benchmarks.reliability`.
+`reliability.json` by `python -m benchmarks.reliability`. Films killed at random moments, and what segments cost:
+[films.md](films.md).
 """
 
 

@@ -98,12 +98,13 @@ class Frames:
     def _index(self) -> None:
         """Read the packets' times: which frames there are, and from which of them decoding can begin."""
         assert self._container is not None
-        packets = [each for each in self._container.demux(self._stream) if each.size and not each.is_discard]
-        if not packets:
+        packets = self._container.demux(self._stream)  # one at a time: a film of them is larger than the memory
+        found = [(each.pts, each.is_keyframe) for each in packets if each.size and not each.is_discard]
+        if not found:
             raise MediaError(f"{self.path} holds no video frames")
-        self.count = len(packets)
-        self._pts = sorted({each.pts for each in packets if each.pts is not None})
-        self._keys = sorted(each.pts for each in packets if each.is_keyframe and each.pts is not None)
+        self.count = len(found)
+        self._pts = sorted({pts for pts, _ in found if pts is not None})
+        self._keys = sorted(pts for pts, is_key in found if is_key and pts is not None)
         seekable = len(self._pts) == self.count and bool(self._keys)
         self._times = [pts * fraction(self._stream.time_base) for pts in self._pts] if seekable else None
         if not seekable:
