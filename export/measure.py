@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import pictures, runtimes
-from .pipeline import Engine, kept_float
+from .pipeline import BuiltEngine, kept_float
 from .quality import score
 from .quantizer import float_layers
 from .source import Source
@@ -26,7 +26,7 @@ def float_outputs(source: Source) -> list[Array]:
         return [source.fused(lr).numpy() for lr, _ in _pairs(source.config)]
 
 
-def describe(engine: Engine, config: Any, expected: Sequence[Array]) -> dict[str, Any]:
+def describe(engine: BuiltEngine, config: Any, expected: Sequence[Array]) -> dict[str, Any]:
     """Quality on the bundled images, agreement with torch, node counts and time per frame of one engine.
 
     expected: what `float_outputs` gives.
@@ -67,7 +67,7 @@ def reference(config: Any, expected: Sequence[Array]) -> dict[str, Any]:
     return facts | ({"psnr_y_bicubic": round(score(None, pairs, ssim=False)["psnr"], 4)} if config.scale > 1 else {})
 
 
-def int8_facts(engine: Engine, trained: Source) -> dict[str, Any]:
+def int8_facts(engine: BuiltEngine, trained: Source) -> dict[str, Any]:
     """Where an int8 engine's ranges come from, what it computes in float, and why."""
     ranges = "learnt in training" if trained.quantized else "calibrated, mse"
     if trained.observed:

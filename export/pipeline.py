@@ -24,7 +24,7 @@ LICENCE = "MIT"
 
 
 @dataclass(frozen=True)
-class Engine:
+class BuiltEngine:
     """One verified ONNX model."""
 
     proto: ModelProto
@@ -55,7 +55,7 @@ def make(
     name: str,
     opset: int = DEFAULT_OPSET,
     static: tuple[int, int] | None = None,
-) -> Engine:
+) -> BuiltEngine:
     """Export and verify one precision of a fused network (int8: a quantised one) on LR images.
 
     name: the engine's, without its precision. Raises ExportError where verification fails or an option is out of range.
@@ -70,7 +70,7 @@ def make(
         raise ExportError(f"{precision}: {error}") from error
     set_metadata(proto, metadata(model.config, precision, bytes_per_pixel(proto), name))
     agreement = verify(proto, model, precision, images, static=static is not None)
-    return Engine(proto, serialise(proto), model, agreement)
+    return BuiltEngine(proto, serialise(proto), model, agreement)
 
 
 def metadata(config: Any, precision: Precision, memory: int, name: str) -> dict[str, str]:

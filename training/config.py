@@ -74,7 +74,7 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
     except TypeError as error:
         raise TrainingError(f"{path}: section [{name}]: {error}.") from None
     for field in dataclasses.fields(Stage):
-        if wrong := fault(str(field.type), field.name, getattr(stage, field.name)):
+        if wrong := type_error(str(field.type), field.name, getattr(stage, field.name)):
             raise TrainingError(f"{path}: section [{name}]: {field.name} is {wrong}.")
     if min(stage.steps, stage.batch, stage.patch, stage.save_every, stage.warmup, stage.calibration_batches) < 1:
         raise TrainingError(f"{path}: section [{name}]: a size or a number of steps is below 1.")
@@ -91,7 +91,7 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
     return config, stage
 
 
-def fault(kind: str, name: str, value: Any) -> str:
+def type_error(kind: str, name: str, value: Any) -> str:
     """What is wrong with an option's value; empty where it is right."""
     if not isinstance(value, KINDS.get(kind, tuple)) or isinstance(value, bool):
         return f"{value!r}, no {kind}"

@@ -59,7 +59,11 @@ class Inference:
         period = tiles.count * self.kinds
 
         def network(clip: vs.VideoNode) -> vs.VideoNode:
-            return reuse.run(clip, lambda each: self._infer(each, period)) if self.reuse else self._infer(clip, period)
+            return (
+                reuse.compute_once(clip, lambda each: self._infer(each, period))
+                if self.reuse
+                else self._infer(clip, period)
+            )
 
         return tiling.upscale_tiles(rgb, tiles, self.engine.scale, network)
 

@@ -33,7 +33,7 @@ def available() -> bool:
     return plugin is not None and hasattr(plugin, "Reuse")
 
 
-def run(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
+def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
     """Pass a clip through infer, a network; of frames with equal samples only one."""
     result = infer(rgb)
     for node in (rgb, result):

@@ -56,8 +56,8 @@ def test_backends_which_cannot_run_are_explained(
     import vsaether
 
     monkeypatch.setattr(vsaether.backends, "probe", lambda: {"ov": None, "ort": None, "trt": "no GPU"})
-    remark = classmethod(lambda _, precision: "int8 is slow" if precision == "int8" else None)
-    monkeypatch.setattr(vsaether.backends.OpenVINO, "note", remark)
+    note = classmethod(lambda _, precision: "int8 is slow" if precision == "int8" else None)
+    monkeypatch.setattr(vsaether.backends.OpenVINO, "note", note)
     assert main(["engines"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "ov ready; int8 is slow" in lines

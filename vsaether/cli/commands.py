@@ -235,6 +235,6 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from vsaether.report.demo import run
+    from vsaether.report.demo import make_demo
 
-    print(run(options.output, options.engine, options.limit, progress.note))
+    print(make_demo(options.output, options.engine, options.limit, progress.note))

@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from vsaether.report.compare import Comparison, run
+    from vsaether.report.compare import Comparison, make_page
 
     job = Comparison(
         options.a,
@@ -36,4 +36,4 @@ def _run(options: argparse.Namespace) -> None:
         options.resize,
         options.overwrite,
     )
-    progress.done(run(job, progress.note))
+    progress.done(make_page(job, progress.note))

@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from vsaether.report.preview import Preview, run
+    from vsaether.report.preview import Preview, make_previews
 
     job = Preview(
         options.source,
@@ -38,4 +38,4 @@ def _run(options: argparse.Namespace) -> None:
         options.crop,
         options.overwrite,
     )
-    progress.done(run(job))
+    progress.done(make_previews(job))

@@ -95,7 +95,7 @@ class _Shown:
             raise MediaError(f"one frame of each alone takes {need} MiB; allow that with --max-size {need}")
 
 
-def run(job: Comparison, notice: Callable[[str], None]) -> Compared:
+def make_page(job: Comparison, notice: Callable[[str], None]) -> Compared:
     """Write the page; what deserves mention before is told to ``notice``.
 
     Raises MediaError where a file cannot be read, the sizes differ without ``resize``, or the page cannot be written.

@@ -23,7 +23,7 @@ _CROP = (92, 0, 120, 90)  # left, top, width, height in pixels of the source
 _ZOOM = 3
 
 
-def run(folder: Path, engine: str, limit: int | None, notice: Callable[[str], None]) -> Summary:
+def make_demo(folder: Path, engine: str, limit: int | None, notice: Callable[[str], None]) -> Summary:
     """Write the video and ``comparison.png`` into a folder, replacing what an earlier demo left there."""
     folder.mkdir(parents=True, exist_ok=True)
     with bundled_clip() as clip:

@@ -53,7 +53,7 @@ class Previewed:
         return "\n".join(map(str, self.pictures))
 
 
-def run(job: Preview) -> Previewed:
+def make_previews(job: Preview) -> Previewed:
     """Write four PNGs a frame.
 
     Raises MediaError where a time is behind the end, the crop does not fit, or a file is in the way, before anything
