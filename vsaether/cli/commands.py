@@ -19,6 +19,7 @@ from presets.errors import AetherNetError
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
 from vsaether.media import progress
+from vsaether.media.deinterlace import MODES
 from vsaether.media.encoders import MUXERS, Encoding
 from vsaether.media.files import Written
 from vsaether.media.interrupts import Interrupted, caught
@@ -140,6 +141,8 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     command = "another encoder's command, which reads y4m: 'x265 --y4m - -o {out}'; {out} stands for OUT"
     add("--pipe", metavar="COMMAND", help=command)
     sound = "FFmpeg's name of the encoder for sound that OUT cannot carry as it is; default: aac, or libopus"
+    fields = "whole frames of interlaced ones: those flagged as such, or all, of which that field comes first"
+    add("--deinterlace", choices=tuple(MODES), help=fields)
     add("--audio-codec", metavar="CODEC", help=sound)
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--start", type=arguments.moment, metavar="TIME", help="begin there: 00:01:30.5, 90.5, or a frame: 2250f")
@@ -186,6 +189,7 @@ def _upscale(options: argparse.Namespace) -> None:
         start=options.start,
         end=options.end,
         limit=options.limit,
+        deinterlace=options.deinterlace,
         audio_codec=options.audio_codec,
         pipe=options.pipe,
         overwrite=options.overwrite,

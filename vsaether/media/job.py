@@ -99,6 +99,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
+        if isinstance(source, VideoSource) and source.info.interlaced:
+            notice("the input is interlaced, and stays so; --deinterlace flagged makes whole frames of it")
         muxed = job.pipe is None and job.output.suffix.lower() in MUXERS
         if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
@@ -170,6 +172,8 @@ def _summary(
 
 def _source(job: Job) -> VideoSource | ImageSource:
     images = job.source.is_dir() or is_still(job.source)
+    if images and job.deinterlace:
+        raise MediaError("--deinterlace is for videos")
     if images and (job.start is not None or job.end is not None):
         raise MediaError("--start and --end are for videos; of images give those that are wanted")
     rate = job.rate or _IMAGE_RATE

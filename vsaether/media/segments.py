@@ -56,7 +56,7 @@ class Recipe:
 
 def open_source(job: Job) -> VideoSource:
     """The video of a job. Every process that decodes, decodes this."""
-    return VideoSource(job.source, job.tags)
+    return VideoSource(job.source, job.tags, job.deinterlace)
 
 
 class SegmentWriter:

@@ -45,6 +45,8 @@ class Job:
     """Which frames are wanted (see span.Span)."""
     overwrite: bool = field(default=False, metadata=_ASIDE)
     drop_unsupported: bool = False
+    deinterlace: str | None = None
+    """Which frames are deinterlaced (see deinterlace.MODES); None: none, fields are upscaled as they are."""
     audio_codec: str | None = None
     """What sound becomes that the container cannot carry as it is; None: a usual codec."""
     pipe: str | None = None

@@ -24,6 +24,7 @@ from vsaether.errors import MediaError
 
 from . import hdr
 from .clock import Clock
+from .deinterlace import deinterlaced
 from .formats import AS_TAGGED, Layout, TagOverride, Tags, complete, fraction, planar
 from .timing import Grid
 
@@ -88,7 +89,8 @@ class VideoSource:
     Raises MediaError if the file cannot be opened, or holds no video which can be decoded.
     """
 
-    def __init__(self, path: Path, tags: TagOverride = AS_TAGGED) -> None:
+    def __init__(self, path: Path, tags: TagOverride = AS_TAGGED, deinterlace: str | None = None) -> None:
+        self._deinterlace = deinterlace
         self.path = path
         self._tags = tags
         self.damage = Damage()
@@ -189,7 +191,10 @@ class VideoSource:
 
     def _read(self) -> Iterator[tuple[av.VideoFrame | av.Packet, Fraction]]:
         """What is decoded, each with the sample aspect ratio the video has by then (PyAV's frames do not tell it)."""
-        for item in _decode(self.container, self.stream, self):
+        items = _decode(self.container, self.stream, self)
+        if self._deinterlace:
+            items = deinterlaced(items, self._deinterlace)
+        for item in items:
             if isinstance(item, av.VideoFrame):
                 self._tags.put(item)
             yield item, fraction(self.decoder.sample_aspect_ratio or 1) or Fraction(1)
