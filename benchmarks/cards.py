@@ -60,7 +60,7 @@ def card(preset: Preset, times: dict[str, float]) -> str:
     if for_video(preset):
         lines += ["It is for compressed clips: [what it does to them](../results/video.md).", ""]
     else:
-        lines += [f"![{name} beside bicubic]({name}.webp)", ""]
+        lines += ["![Details, enlarged, beside bicubic](comparison.webp)", ""]
     lines += ["| file | MB | what it is |", "|---|---|---|"]
     for kind, entry in preset["files"].items():
         lines.append(f"| `{entry['file']}` | {entry['bytes'] / 1e6:.1f} | {HOLDS[kind]} |")

@@ -62,12 +62,12 @@ def captioned(picture: Image.Image, text: str) -> Pixels:
     return np.asarray(sheet)
 
 
-def compare(name: str, scale: int) -> Image.Image:
-    """Details of bundled pictures, a row each: bicubic, a preset's fp32 and int8, and the original."""
-    runs = {"bicubic": None, **{p: network(f"{name}_{p}")[0] for p in ("fp32", "int8")}}
+def compare(names: list[str]) -> Image.Image:
+    """Details of bundled pictures, a row each: bicubic, the presets' int8 engines, all 2x, and the original."""
+    runs = {"bicubic": None, **{f"{name}_int8": network(f"{name}_int8")[0] for name in names}}
     rows = []
     for file, box in CROPS.items():
-        cells = [captioned(detail(picture, box), label) for label, picture in versions(file, scale, runs).items()]
+        cells = [captioned(detail(picture, box), label) for label, picture in versions(file, 2, runs).items()]
         rows.append(np.concatenate(cells, axis=1))
     return Image.fromarray(np.concatenate(rows))
 
@@ -98,4 +98,4 @@ def overview(times: dict[str, float], caption: str, path: Path) -> None:
     axes.set_xlabel(caption, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.1)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, pil_kwargs={"lossless": True})

@@ -3,8 +3,8 @@
     python -m benchmarks.report
 
 Quality comes from presets/*/preset.json (python -m benchmarks.quality --presets), speed from docs/results/speed.json
-(python -m benchmarks.speed); nothing is measured here. Writes the table between README's markers, docs/overview.png,
-docs/results/quality.md, docs/models/<preset>.md with a picture of crops for those of clean pictures, and
+(python -m benchmarks.speed); nothing is measured here. Writes the table between README's markers, docs/overview.webp,
+docs/results/quality.md, docs/models/<preset>.md, a picture of crops by those for clean pictures, and
 presets/<preset>/openmodeldb.json.
 """
 
@@ -53,12 +53,16 @@ def main() -> int:
     files.write(DOCS / "results" / "quality.md", page(figures, speed).encode())
     shown = {name: time for name, time in times.items() if name.endswith("int8") or name not in figures}
     where = f"ms a frame of {speed['size']}, 2x, {speed['machine']['cores']} CPU cores (README's table; peers in gray)"
-    pictures.overview({n: t for n, t in shown.items() if "video" not in n}, where, DOCS / "overview.png")
+    pictures.overview({n: t for n, t in shown.items() if "video" not in n}, where, DOCS / "overview.webp")
     (DOCS / "models").mkdir(exist_ok=True)
+    clean = [
+        name for name, preset in measured.items() if not cards.for_video(preset)
+    ]  # on compressed: benchmarks.video
+    pictures.compare(sorted(clean, key=lambda n: times[f"{n}_int8"])).save(
+        DOCS / "models" / "comparison.webp", lossless=True
+    )
     for name, preset in measured.items():
         files.write(DOCS / "models" / f"{name}.md", cards.card(preset, times).encode())
-        if not cards.for_video(preset):  # on compressed clips: benchmarks.video
-            pictures.compare(name, preset["scale"]).save(DOCS / "models" / f"{name}.webp", lossless=True)
         entry = json.dumps(cards.open_model_db(preset), indent=4, ensure_ascii=False)
         files.write(presets.DIR / name / "openmodeldb.json", entry.encode() + b"\n")
     return 0

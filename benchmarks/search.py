@@ -5,7 +5,7 @@
 
 `train` runs training.train's float stage for each candidate of candidates.toml; killed, it goes on where it stopped.
 `time` measures the networks' int8 on OpenVINO beside Compact's, a group in one run (nothing else should run then), and
-writes search.json, search.md and search.png to docs/results. Groups that are not asked for stay as they were measured.
+writes search.json, search.md and search.webp to docs/results. Groups that are not asked for stay as they were measured.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> int:
     result |= {group: measure(group, entries, runs, args) for group, entries in chosen.items()}
     files.write(path, json.dumps(result, indent=1).encode() + b"\n")
     files.write(args.docs / "search.md", table(result).encode())
-    plot(result, args.docs / "search.png")
+    plot(result, args.docs / "search.webp")
     print(table(result))
     return 0
 
@@ -194,7 +194,7 @@ def table(result: Config) -> str:
         for name, psnr in scores.items():
             ms, thousands = times[name]["median_ms"], measured["macs_per_pixel"][name] / 1e3
             lines.append(f"| {name} | {thousands:.0f} | {ms:.1f} | {ms / peer:.2f} | {psnr:.3f} |")
-    return "\n".join([*lines, "", "![search](search.png)"]) + "\n"
+    return "\n".join([*lines, "", "![search](search.webp)"]) + "\n"
 
 
 def plot(result: Config, path: Path) -> None:
@@ -216,7 +216,7 @@ def plot(result: Config, path: Path) -> None:
         axes.margins(x=0.12)  # room for the names
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, pil_kwargs={"lossless": True})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Two tables. Networks alone: time of one frame on OpenVINO's CPU plugin in the fi
 peers (random weights: speed does not depend on them), and of our int8 engines in our own kernels. End to end:
 YUV420P8 -> YUV420P8 frames through vsaether.upscale, on our own kernels and on OpenVINO, against the shortest
 hand-written script over the same ONNX file on OpenVINO, each turn a process of its own.
-Writes speed.json, speed.md and speed.png to docs/results.
+Writes speed.json, speed.md and speed.webp to docs/results.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> int:
     args.docs.mkdir(parents=True, exist_ok=True)
     files.write(args.docs / "speed.json", json.dumps(result, indent=1).encode() + b"\n")
     files.write(args.docs / "speed.md", table(result).encode())
-    plot(result, args.docs / "speed.png")
+    plot(result, args.docs / "speed.webp")
     print(table(result))
     return 0
 
@@ -273,7 +273,7 @@ def table(result: dict) -> str:
         native, ov, hand = (result["scripts"][script_name(name, way)]["median_ms"] for way in WAYS)
         lines.append(f"| vsaether (ov) / by hand, {name} | {hand / ov:.3f} |")
         lines.append(f"| vsaether (native) / vsaether (ov), {name} | {ov / native:.3f} |")
-    return "\n".join(lines) + "\n\n![speed](speed.png)\n"
+    return "\n".join(lines) + "\n\n![speed](speed.webp)\n"
 
 
 def plot(result: dict, path: Path) -> None:
@@ -292,7 +292,7 @@ def plot(result: dict, path: Path) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.15)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, pil_kwargs={"lossless": True})
 
 
 if __name__ == "__main__":

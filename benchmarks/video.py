@@ -70,7 +70,7 @@ def main() -> int:
     args.docs.mkdir(parents=True, exist_ok=True)
     files.write(args.docs / "video.json", json.dumps(result, indent=1).encode() + b"\n")
     files.write(args.docs / "video.md", table(result).encode())
-    Image.fromarray(np.concatenate(sheet)).save(args.docs / "video.webp", lossless=True)
+    Image.fromarray(np.concatenate(sheet)).save(args.docs / "video.webp", quality=95)
     print(table(result))
     return 0
 

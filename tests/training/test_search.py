@@ -83,8 +83,8 @@ def test_the_page_has_every_candidate(groups: Groups, tmp_path: Path) -> None:
     page = search.table(result)
     assert "| 32x8 | 78 | 10.0 | 0.10 | 34.000 |" in page
     assert all(f"| {name} |" in page for entries in groups.values() for name in entries)
-    search.plot(result, tmp_path / "search.png")
-    assert (tmp_path / "search.png").stat().st_size > 10_000
+    search.plot(result, tmp_path / "search.webp")
+    assert (tmp_path / "search.webp").stat().st_size > 10_000
 
 
 def test_a_group_measured_alone_leaves_the_others(
