@@ -31,6 +31,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libsvtav1": {"crf": "28", "preset": "8"},
     "libvpx-vp9": {"crf": "24", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     "ffv1": {"level": "3", "slicecrc": "1"},
+    "prores_ks": {"vendor": "apl0"},  # HQ, or 4444 by the sample format; some programs read Apple's alone
 }
 _SPECIAL = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"), "libx265": ("yuva420p", "yuva420p10le")}
 """Sample formats which an encoder offers, but takes only with ``strict=experimental``, or if it was built for them."""
@@ -69,7 +70,7 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, sizing: Sizing) -> 
     try:
         codec = av.Codec(name, "w")
     except ValueError as error:
-        raise MediaError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}, prores_ks") from error
+        raise MediaError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}") from error
     if codec.type != "video" or not codec.video_formats:
         raise MediaError(f"{name} is not a video encoder")
     if info.interlaced and name not in _INTERLACED:
