@@ -70,7 +70,7 @@ def test_ranges_learnt_elsewhere_are_kept(toy: arch.Upscaler) -> None:
 
 def test_its_int8_engine_runs_in_the_filter(toy: arch.Upscaler, tmp_path: Path) -> None:
     arch.write_checkpoint(toy.state_dict(), tmp_path / "toy.safetensors")
-    report = build.build(tmp_path / "toy.safetensors", tmp_path / "out", precisions=["int8"])
+    report = build(tmp_path / "toy.safetensors", tmp_path / "out", precisions=["int8"])
     ((file, facts),) = ((f, e) for f, e in report["files"].items() if e["kind"] == "int8")
     assert (report["name"], report["receptive_radius"]) == ("toy_2x", 4)
     assert list(facts["float_convolutions"]) == ["tail"]

@@ -18,6 +18,7 @@ import arch
 from export import pictures, pipeline
 from export.errors import ExportError
 from export.ranges import load_quantized
+from export.source import read
 from training import launch, prepare_qat
 from training.networks import NAMES, factories
 
@@ -281,9 +282,9 @@ def test_qat_needs_a_start_checkpoint_and_float32(start: Path) -> None:
 
 
 def test_prepared_checkpoint_is_the_calibrated_network(start: Path) -> None:
-    source = pipeline.read(start.parent / "float.safetensors")
+    source = read(start.parent / "float.safetensors")
     crops = pictures.calibration(start.parent / "images", 2, 3)
-    expected = pipeline.quantized_model(source, crops)(images())
+    expected = pipeline.quantise(source, crops)(images())
     model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
     model.load_state_dict(arch.read_checkpoint(start))
     assert torch.equal(validate(model), expected)
