@@ -90,6 +90,8 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(folder / "0.png", "picture.png")
     assert main(["upscale", "frames", "in.mkv", "--engine", "tiny_2x_int8"]) == 0
     assert main(["upscale", "frames", "in.mp4", "--engine", "tiny_2x_int8"]) == 0
+    (tmp_path / "season").mkdir()
+    shutil.copy("in.mkv", "season/1.mkv")
     return tmp_path
 
 
