@@ -152,6 +152,32 @@ def test_an_average_that_outlives_the_window_can_be_fused(use_buffers: bool) -> 
         assert torch.allclose(fused(image), average.eval()(image), atol=1e-5)
 
 
+def test_a_pass_through_compiled_blocks_follows_the_window() -> None:
+    """Compiled code cannot ask the buffer: the network does, before it."""
+    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
+    plain = copy.deepcopy(model)
+    block = model.layers[0][0]  # pyright: ignore[reportIndexIssue]
+    block.compile(backend="eager")
+    image = torch.rand(1, 3, 8, 8)
+    for outer in (0.0, 1.0, 0.5, 0.0):
+        block.conv.window[1] = outer
+        plain.anneal(outer)
+        with torch.inference_mode():
+            assert torch.allclose(model(image), plain(image), atol=1e-6)
+
+
+def test_a_network_compiled_as_a_whole_takes_the_window_that_was_loaded() -> None:
+    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
+    states = {outer: copy.deepcopy(model.state_dict()) for outer in (1.0, 0.0) if model.anneal(outer) is None}
+    compiled, plain = torch.compile(model, backend="eager"), copy.deepcopy(model)
+    image = torch.rand(1, 3, 8, 8)
+    for outer in (0.0, 1.0, 0.0):
+        model.load_state_dict(states[outer])
+        plain.load_state_dict(states[outer])
+        with torch.inference_mode():
+            assert torch.allclose(compiled(image), plain(image), atol=1e-6)
+
+
 def test_drop_path_acts_in_training_only() -> None:
     model = arch.AetherNet(3, 8, (4, 4), lk_kernel=3, drop_path_rate=0.9)
     with torch.no_grad():

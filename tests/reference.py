@@ -1,0 +1,236 @@
+"""The networks restated in float64, from the description of their formulas and keys alone: what tests compare with."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+def forward(state: State, image: Tensor, scale: int, *, res_scale: float = 1.0, img_range: float = 1.0) -> Tensor:
+    """What the network of a state dict gives for (N, C, H, W), told by its keys; res_scale: of the later layout."""
+    state = {key: value.double() for key, value in state.items()}
+    image = image.double()
+    border = int(state.get("border", torch.zeros(())))
+    if border:
+        cut = slice(border * scale, -border * scale)
+        inner = {key: value for key, value in state.items() if key != "border"}
+        padded = F.pad(image, [border] * 4, mode="replicate")
+        return forward(inner, padded, scale, res_scale=res_scale, img_range=img_range)[..., cut, cut]
+    if has(state, "stages."):
+        return later(state, image / img_range, scale, res_scale) * img_range
+    if has(state, "blocks."):
+        return tiny(state, image, scale)
+    return net(state, image, scale, img_range)
+
+
+def net(state: State, image: Tensor, scale: int, img_range: float) -> Tensor:
+    mean = 0.5 if image.shape[1] == 3 else 0.0
+    x = (image - mean) * img_range
+    first = y = conv(state, "conv_first", x)
+    for name in block_names(state, "layers."):
+        z = normalise(state, f"{name}.norm", depthwise(state, name, y), 1e-6, 1e-6)
+        if has(state, f"{name}.norm.running_var") or not has(state, f"{name}.norm."):
+            z = z.clamp(-4, 4)  # behind a batch norm, folded away or not
+        y = y + gated(state, f"{name}.ffn", z)
+    y = conv(state, "conv_after_body", normalise(state, "norm", y, 1e-5, 0)) + first
+    if has(state, "conv_before_upsample."):
+        y = F.leaky_relu(conv(state, "conv_before_upsample.0", y), 0.01)
+        for name, factor in steps("upsample.", scale):
+            y = pixel_shuffle(conv(state, name, y), factor)
+        y = conv(state, "conv_last", y)
+    else:
+        y = pixel_shuffle(conv(state, "conv_last", y), scale)
+    if has(state, "image_residual"):
+        y = y + nearest(x, scale)
+    return y / img_range + mean
+
+
+def tiny(state: State, image: Tensor, scale: int) -> Tensor:
+    names = ["conv_first", *block_names(state, "blocks.", 2)]
+    y = image - 0.5
+    for i, name in enumerate(names):
+        floor = float(state["floors"][i]) if "floors" in state else 0.0
+        y = branches(state, name, y).clamp(min=floor)
+    return pixel_shuffle(branches(state, "conv_last", y), scale) + nearest(image, scale)
+
+
+def branches(state: State, name: str, x: Tensor) -> Tensor:
+    if f"{name}.weight" in state:
+        return conv(state, name, x)
+    y = conv(state, f"{name}.conv", x)
+    y = y + F.conv2d(F.conv2d(x, state[f"{name}.expand.weight"], padding=1), state[f"{name}.project.weight"])
+    return y + x if name.startswith("blocks.") else y
+
+
+def later(state: State, image: Tensor, scale: int, res_scale: float) -> Tensor:
+    if has(state, "stages.0.0.ffn.fc1."):
+        res_scale = 1.0  # folded
+    first = y = conv(state, "conv_first", image - 0.5)
+    features = []
+    for stage in range(len({key.split(".")[1] for key in state if key.startswith("stages.")})):
+        for name in block_names(state, f"stages.{stage}."):
+            z = gated(state, f"{name}.ffn", normalise(state, f"{name}.norm", depthwise(state, name, y), 1e-5, 1e-4))
+            if has(state, f"{name}.channel_attn."):
+                squeezed = conv(state, f"{name}.channel_attn.fc.0", z.mean((2, 3), keepdim=True)).clamp(min=0)
+                z = z * torch.sigmoid(conv(state, f"{name}.channel_attn.fc.2", squeezed))
+            if has(state, f"{name}.spatial_attn."):
+                pooled = torch.cat([z.max(1, keepdim=True).values, z.mean(1, keepdim=True)], 1)
+                z = z * torch.sigmoid(conv(state, f"{name}.spatial_attn.conv", pooled))
+            y = y + res_scale * z
+        features.append(conv(state, f"fusion_convs.{stage}", y))
+    y = conv(state, "quant_fusion_layer.fusion_conv", torch.cat(features, 1))
+    y = normalise(state, "norm", y + state.get("quant_fusion_layer.error_comp", 0.0), 1e-5, 1e-4) + first
+    y = conv(state, "conv_after_body", y) + y
+    y = F.leaky_relu(conv(state, "conv_before_upsample.0", y), 0.01)
+    for name, factor in steps("upsample.blocks.", scale) or [("upsample.blocks.0", 1)]:
+        y = pixel_shuffle(conv(state, name, y), factor)
+    return conv(state, "conv_last", y) + 0.5
+
+
+def has(state: State, prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in state)
+
+
+def block_names(state: State, prefix: str, parts: int = 3) -> list[str]:
+    names = {tuple(key.split(".")[:parts]) for key in state if key.startswith(prefix)}
+    return [".".join(name) for name in sorted(names, key=lambda name: [int(part) for part in name[1:]])]
+
+
+def conv(state: State, name: str, x: Tensor, groups: int = 1) -> Tensor:
+    weight = state[f"{name}.weight"]
+    weight = weight[:, :, None, None] if weight.ndim == 2 else weight
+    return F.conv2d(x, weight, state.get(f"{name}.bias"), padding=weight.shape[-1] // 2, groups=groups)
+
+
+def depthwise(state: State, block: str, x: Tensor) -> Tensor:
+    name = f"{block}.conv"
+    if f"{name}.lk_conv.weight" not in state:
+        return conv(state, f"{name}.fused_conv" if has(state, f"{name}.fused_conv.") else name, x, x.shape[1])
+    large, small = state[f"{name}.lk_conv.weight"], state[f"{name}.sk_conv.weight"]
+    kernel = large + F.pad(small, [(large.shape[-1] - small.shape[-1]) // 2] * 4)
+    if f"{name}.window" in state:
+        size, outer = (float(v) for v in state[f"{name}.window"])
+        edge = (kernel.shape[-1] - int(size)) // 2
+        kernel = kernel * F.pad(torch.ones(int(size), int(size)), [edge] * 4, value=outer)
+    bias = state[f"{name}.lk_bias"] + state[f"{name}.sk_bias"]
+    return F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2, groups=x.shape[1])
+
+
+def normalise(state: State, name: str, x: Tensor, layer_eps: float, batch_eps: float) -> Tensor:
+    """Batch norm, LayerNorm over channels, or what fusing left of them; by the keys."""
+    weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+    if f"{name}.running_var" in state:
+        mean, variance = (state[f"{name}.{key}"].view(1, -1, 1, 1) for key in ("running_mean", "running_var"))
+        x = (x - mean) / torch.sqrt(variance + batch_eps)
+    elif f"{name}.eps" in state or (weight is not None and weight.ndim == 1):
+        x = x - x.mean(1, keepdim=True)
+        x = x / torch.sqrt((x**2).mean(1, keepdim=True) + layer_eps)
+    return x if weight is None or bias is None else x * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+
+
+def gated(state: State, name: str, x: Tensor) -> Tensor:
+    if has(state, f"{name}.fc1."):
+        gate, main = conv(state, f"{name}.fc1", x).chunk(2, 1)
+    elif has(state, f"{name}.conv_gate."):
+        gate = conv(state, f"{name}.conv_gate", x) * state[f"{name}.temperature"]
+        main = conv(state, f"{name}.conv_main", x)
+    else:
+        gate, main = conv(state, f"{name}.fc1_gate", x), conv(state, f"{name}.fc1_main", x)
+    if name.startswith("stages."):
+        gate = gate / (1 + torch.exp(-gate))
+    elif f"{name}.relu_gate" in state:
+        gate = gate.clamp(min=0)
+    else:
+        gate = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
+    return conv(state, f"{name}.conv_out" if has(state, f"{name}.conv_out.") else f"{name}.fc2", gate * main)
+
+
+def steps(prefix: str, scale: int) -> list[tuple[str, int]]:
+    """Name and PixelShuffle factor of the convolutional tail's convolutions."""
+    factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
+    return [(f"{prefix}{2 * i}", factor) for i, factor in enumerate(factors)]
+
+
+def pixel_shuffle(x: Tensor, s: int) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, c // (s * s), s, s, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // (s * s), h * s, w * s)
+
+
+def nearest(image: Tensor, scale: int) -> Tensor:
+    return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def public_shapes(sizes: tuple, scale: int, chans: int, *, fused: bool) -> dict[str, tuple[int, ...]]:
+    """Every key of a public checkpoint and its shape; sizes: embed_dim, depths, hidden, large and small kernel."""
+    dim, depths, hidden, lk, sk = sizes
+    shapes: dict[str, tuple[int, ...]] = {"conv_first.weight": (dim, chans, 3, 3), "conv_first.bias": (dim,)}
+    for block in (f"layers.{g}.{b}." for g, depth in enumerate(depths) for b in range(depth)):
+        if fused:
+            shapes |= {block + "conv.fused_conv.weight": (dim, 1, lk, lk), block + "conv.fused_conv.bias": (dim,)}
+        else:
+            shapes |= {block + "conv.lk_conv.weight": (dim, 1, lk, lk), block + "conv.sk_conv.weight": (dim, 1, sk, sk)}
+            shapes |= {block + "conv.lk_bias": (dim,), block + "conv.sk_bias": (dim,)}
+        shapes |= {block + "norm.weight": (dim,), block + "norm.bias": (dim,)}
+        for name, out, inner in (("fc1_gate", hidden, dim), ("fc1_main", hidden, dim), ("fc2", dim, hidden)):
+            shapes |= {f"{block}ffn.{name}.weight": (out, inner), f"{block}ffn.{name}.bias": (out,)}
+    convs = [("conv_after_body", dim, dim), ("conv_before_upsample.0", 64, dim), ("conv_last", chans, 64)]
+    convs += [(name, 64 * factor**2, 64) for name, factor in steps("upsample.", scale)]
+    shapes |= {"norm.weight": (dim,), "norm.bias": (dim,)}
+    for name, out, inner in convs:
+        shapes |= {f"{name}.weight": (out, inner, 3, 3), f"{name}.bias": (out,)}
+    return shapes
+
+
+def later_shapes(
+    sizes: tuple, scale: int, chans: int, channel: bool, spatial: bool, *, layer: bool = False, fused: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Every key of a checkpoint of the later public layout, and its shape."""
+    dim, depths, hidden, lk, sk = sizes
+    out = max(32, (dim // max(1, scale // 2)) & ~1)
+    widths = {1: [dim, out], 2: [dim, out], 3: [dim, out], 4: [dim, dim // 2, out], 8: [dim, dim // 2, dim // 4, out]}
+    shapes: dict[str, tuple[int, ...]] = {"scale_tensor": (), "mean": (1, chans, 1, 1)}
+    norm = (dim,) if layer else (1, dim, 1, 1)
+    norms = ["weight", "bias", *([] if layer or fused else ["running_mean", "running_var"])]
+
+    def add(name: str, out: int, inner: int, k: int, bias: bool = True) -> None:
+        shapes.update({f"{name}.weight": (out, inner, k, k)} | ({f"{name}.bias": (out,)} if bias else {}))
+
+    for block in (f"stages.{s}.{b}." for s, depth in enumerate(depths) for b in range(depth)):
+        if fused:
+            add(block + "conv.fused_conv", dim, 1, lk)
+        else:
+            add(block + "conv.lk_conv", dim, 1, lk, False)
+            add(block + "conv.sk_conv", dim, 1, sk, False)
+            shapes |= {block + "conv.lk_bias": (dim,), block + "conv.sk_bias": (dim,)}
+        shapes |= {f"{block}norm.{key}": norm for key in norms}
+        add(block + "ffn.conv_gate", hidden, dim, 1)
+        add(block + "ffn.conv_main", hidden, dim, 1)
+        add(block + "ffn.conv_out", dim, hidden, 1)
+        shapes[block + "ffn.temperature"] = (1,)
+        if channel:
+            add(block + "channel_attn.fc.0", dim // 8, dim, 1, False)
+            add(block + "channel_attn.fc.2", dim, dim // 8, 1, False)
+        if spatial:
+            add(block + "spatial_attn.conv", 1, 2, 7, False)
+    for s in range(len(depths)):
+        add(f"fusion_convs.{s}", dim // len(depths) + (s < dim % len(depths)), dim, 1)
+    add("quant_fusion_layer.fusion_conv", dim, dim, 1)
+    shapes["quant_fusion_layer.error_comp"] = (1, dim, 1, 1)
+    shapes |= {f"norm.{key}": norm for key in norms}
+    add("conv_first", dim, chans, 3)
+    add("conv_after_body", dim, dim, 3)
+    add("conv_before_upsample.0", dim, dim, 3)
+    for (name, factor), inner, outer in zip(
+        steps("upsample.blocks.", scale) or [("upsample.blocks.0", 1)],
+        widths[scale][:-1],
+        widths[scale][1:],
+        strict=True,
+    ):
+        add(name, outer * factor**2, inner, 3)
+    add("conv_last", chans, widths[scale][-1], 3)
+    return shapes
