@@ -65,13 +65,16 @@ class Cluster:
         self._file.unlink(missing_ok=True)
         places = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self._file))
         self.scheduler = self._start("dask_scheduler", *places)
-        wait_for(self._file.exists, self.scheduler)
+        wait_for(lambda: bool(self.address), self.scheduler)
         self.workers: list[subprocess.Popen] = []
 
     @property
     def address(self) -> str:
-        """The scheduler's."""
-        return json.loads(self._file.read_text())["address"]
+        """The scheduler's; empty as long as it has not written that down."""
+        try:
+            return json.loads(self._file.read_text())["address"]
+        except (OSError, ValueError):
+            return ""
 
     def add(self) -> None:
         """One worker more."""
