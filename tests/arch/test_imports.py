@@ -18,7 +18,6 @@ ONE_WAY = {  # of this project's packages, those that each may import
     "chainner_nodes": {"presets", "arch", "export"},
     "training": {"presets", "arch", "export"},
 }
-OPEN = {("vsaether.media.hdr", "vsaether.media.source")}  # for a type alone; to be mended, and nothing to be added
 OPTIONAL = {  # what is there, is used
     "vsaether.report.describe": {"arch"},  # describes checkpoints too
     "export.engines": {"vsaether"},  # has the filter's builder make TensorRT's engines
@@ -54,7 +53,7 @@ def graph(package: str, known: dict[str, Path]) -> dict[str, set[str]]:
     for name, path in known.items():
         found = imports(name, path) & known.keys()
         named = {f for f in found if not any(other.startswith(f"{f}.") for other in found)} - {name}
-        edges[name] = {f for f in named if (name, f) not in OPEN}
+        edges[name] = named
     return edges
 
 

@@ -105,6 +105,29 @@ def test_a_border_changes_the_border_alone(config: Any) -> None:
     assert difference.max() > 1e-4
 
 
+@pytest.mark.parametrize(
+    "config", [net(border=3), net(norm="batch", tail="direct", border=2), tiny(border=3), later()], ids=str
+)
+def test_training_computes_the_same_but_for_what_is_random(config: Any) -> None:
+    model = built(config)
+    image = torch.rand(2, 3, 12, 12)
+    expected = model(image)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (arch.DropPath, nn.BatchNorm2d)):
+            module.eval()
+    assert torch.equal(model(image), expected)
+
+
+@pytest.mark.parametrize("sizes", [((), 16), ((1, 0), 16), ((1,), 4)], ids=str)
+def test_later_sizes_that_cannot_be_built(sizes: tuple[tuple[int, ...], int]) -> None:
+    depths, width = sizes
+    with pytest.raises(ValueError, match="depths"):
+        later(embed_dim=width, depths=depths).build()
+    with pytest.raises(ValueError, match="scale is 5"):
+        later(scale=5).build()
+
+
 @pytest.mark.parametrize("value", [torch.tensor(0), torch.tensor(-1), torch.tensor(2.0), torch.tensor([2]), 10**6])
 def test_damaged_borders(value: Any) -> None:
     for config in (net(border=1), tiny(border=1)):

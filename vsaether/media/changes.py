@@ -2,7 +2,7 @@
 
 import av
 
-from .source import VideoInfo
+from .info import VideoInfo
 
 
 class Changes:

@@ -13,7 +13,7 @@ from vsaether.sizing import Sizing
 
 from .encoders import Encoder
 from .formats import Layout, fraction
-from .source import VideoInfo
+from .info import VideoInfo
 
 _SHAPE = Fraction(1, 50)  # a size that is rounded to whole pixels changes the shape by less
 _MOST_DELAY = 3600  # seconds between decoding and presentation; no encoder holds a frame back for longer

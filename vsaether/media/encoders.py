@@ -13,7 +13,7 @@ from vsaether.sizing import Sizing
 
 from . import hdr
 from .formats import Layout
-from .source import VideoInfo
+from .info import VideoInfo
 
 MUXERS = {
     ".mkv": "matroska",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from av.sidedata.sidedata import Type as SideData
 
 from vsaether.errors import MediaError
 
-if TYPE_CHECKING:
-    from .source import VideoInfo
+from .info import VideoInfo
 
 STREAM_WIDE = frozenset(
     {

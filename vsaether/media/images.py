@@ -21,7 +21,7 @@ from .encoders import losses
 from .exif import EMPTY, add_to_jpeg, add_to_webp, extras, resolution, with_resolution, with_size
 from .files import PendingFolder
 from .formats import AS_TAGGED, Layout, TagOverride, Tags, color_range, complete, planar
-from .source import VideoInfo
+from .info import VideoInfo
 from .stills import NotAStillError, listed, read_image
 
 _CODECS: dict[str, tuple[str, list[str], dict[str, str]]] = {

@@ -16,8 +16,9 @@ from .encode import VideoEncoder
 from .encoders import MUXERS, Encoder
 from .files import PendingFile
 from .formats import Layout, Tags, fraction
+from .info import VideoInfo
 from .interleave import Interleaver
-from .source import VideoInfo, VideoSource
+from .source import VideoSource
 from .span import WHOLE, Span
 from .streams import Plan, Track, ffmpeg_errors, leave_out, plan, without_timecode
 from .timing import Timing

@@ -23,8 +23,9 @@ from .encoders import Encoder, Encoding, losses
 from .files import PendingFile
 from .formats import Layout, Tags
 from .images import ImageSource
+from .info import VideoInfo
 from .settings import Job
-from .source import VideoInfo, VideoSource
+from .source import VideoSource
 from .timing import Timing
 
 OUT = "{out}"

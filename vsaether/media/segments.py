@@ -17,10 +17,11 @@ from vsaether.sizing import Sizing
 from . import encoders
 from .encode import VideoEncoder
 from .encoders import MUXERS, Encoder
+from .info import VideoInfo
 from .manifest import JobFolder, Record
 from .packets import PacketWriter
 from .settings import Job
-from .source import VideoInfo, VideoSource
+from .source import VideoSource
 from .timing import Timing
 
 _MOST_THREADS = 64

@@ -17,7 +17,8 @@ from vsaether.sizing import Sizing
 from .encoders import MUXERS, Encoding
 from .formats import AS_TAGGED, TagOverride
 from .images import ImageSource
-from .source import VideoInfo, VideoSource
+from .info import VideoInfo
+from .source import VideoSource
 from .span import Moment, Span
 
 _ASIDE = {"decides": False}  # a setting with which the result is the same, or which a job folder tells in other words

@@ -25,7 +25,8 @@ from vsaether.errors import MediaError
 from . import hdr
 from .clock import Clock
 from .deinterlace import deinterlaced
-from .formats import AS_TAGGED, Layout, TagOverride, Tags, complete, fraction, planar
+from .formats import AS_TAGGED, TagOverride, Tags, complete, fraction, planar
+from .info import VideoInfo
 from .timing import Grid
 
 _PROBED = 16
@@ -34,30 +35,6 @@ _TIME_BASE = 1_000_000
 _TS_DISCONT = 0x0200
 _FRAGILE = ("png", "apng")  # PyAV's access to side data crashes on the named colour profile of a PNG
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known of a video before it is upscaled. Colour tags, completed, and aspect are FFmpeg's numbers."""
-
-    width: int
-    height: int
-    layout: Layout
-    tags: Tags
-    sample_aspect_ratio: Fraction
-    rate: Fraction
-    time_base: Fraction
-    frames: int
-    """An estimate; 0 if even that cannot be made."""
-    interlaced: bool
-    field_order: int
-    display_matrix: bytes | None
-    mastering: bytes | None
-    light_level: bytes | None
-    dynamic: tuple[str, ...] = ()
-    """Metadata of high dynamic range which change from scene to scene, in words."""
-    grid: Grid | None = None
-    """Where the frames' times lie, if the container has rounded them."""
 
 
 @dataclass
