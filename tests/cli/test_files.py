@@ -11,7 +11,7 @@ import pytest
 from vsaether.cli import commands
 from vsaether.errors import MediaError
 from vsaether.media import files, muxer
-from vsaether.media.interrupts import Interrupted, caught
+from vsaether.media.interrupts import Interrupted, caught, check
 
 from .conftest import Run, make_video, read
 
@@ -83,6 +83,26 @@ def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_ends_the_command_all_the_same() -> None:
+    """In a finaliser, as in a callback from C, Python only prints an exception."""
+
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        with caught():
+            check()
+            Finalised()
+            check()
+
+    with pytest.raises(Interrupted) as error:
+        work()
+    assert error.value.number == signal.SIGTERM
+    check()
 
 
 def test_the_command_runs_beside_the_main_thread(video: Path, tmp_path: Path, identity_engine: str) -> None:

@@ -24,6 +24,18 @@ class Interrupted(BaseException):
         return STOP_SIGNALS[self.number]
 
 
+_received: int | None = None
+
+
+def check() -> None:
+    """Raise Interrupted if one of the signals has come and its exception was lost.
+
+    Python drops an exception that a handler raises while a callback from C or a finaliser runs; a loop asks here.
+    """
+    if _received is not None:
+        raise Interrupted(_received)
+
+
 @contextmanager
 def caught() -> Iterator[None]:
     """Raise Interrupted at the first of the signals.
@@ -31,15 +43,15 @@ def caught() -> Iterator[None]:
     What the caller ignores stays ignored, as SIGHUP under nohup. Beside the main thread, which alone gets signals,
     nothing is done.
     """
+    global _received
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    raised = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal raised
-        if not raised:
-            raised = True
+        global _received
+        if _received is None:
+            _received = number
             raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -49,6 +61,7 @@ def caught() -> Iterator[None]:
             signal.signal(number, handle)
         yield
     finally:
+        _received = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

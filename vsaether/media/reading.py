@@ -8,6 +8,7 @@ import av
 
 from vsaether.errors import MediaError
 
+from . import interrupts
 from .changes import Changes
 from .formats import fraction
 from .images import ImageSource
@@ -56,6 +57,7 @@ class Reader:
         waiting: deque[av.Packet] = deque()  # packets of which it is not known yet whether they lie in the span
         number, zero, last = -1, None, Fraction(-1 << 62)
         for item in self.source:
+            interrupts.check()
             if isinstance(item, av.Packet):
                 waiting.append(item)
                 yield from self._decided(waiting, last)
