@@ -105,7 +105,7 @@ class ReparamLargeKernelConv(nn.Module):
         if not 0.0 <= outer <= 1.0:
             raise ValueError(f"The window's outer factor is {outer}; it must be in [0, 1].")
         self.window[1] = outer
-        self._crops, self._seen = outer == 0.0, (self.window, self._version())
+        self._crops, self._seen = outer == 0.0, (self.window, self._window_version())
 
     def settle(self) -> None:
         """Find whether the window crops the kernel: by its buffer, which is the one truth, whoever wrote it.
@@ -117,12 +117,12 @@ class ReparamLargeKernelConv(nn.Module):
         window = self.window
         if window.is_meta or torch.compiler.is_compiling():
             return
-        version = self._version()
+        version = self._window_version()
         known = self._seen is not None and self._seen[0] is window and self._seen[1] == version >= 0
         if window.device.type == "cpu" or not known:
             self._crops, self._seen = float(window[1]) == 0.0, (window, version)
 
-    def _version(self) -> int:
+    def _window_version(self) -> int:
         """How often the window was written to; -1 where torch does not count that."""
         return -1 if self.window.is_inference() else self.window._version
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import presets
 from arch import CheckpointError
 from presets import version as versions
 from presets.command import add_version, run_command
 from training.errors import TrainingError
 
-ROOT = Path(presets.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ import ast
 import importlib
 from pathlib import Path
 
-import presets
-
-ROOT = Path(presets.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("presets", "arch", "export", "vsaether", "training", "chainner_nodes", "benchmarks")
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-import presets
 from presets import files
 
-ROOT = Path(presets.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def names(folder: Path) -> list[str]:
