@@ -58,16 +58,7 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     told = description(job, engine, backend)
     recipe = Recipe.of(job, source, sizing(job, engine, source.info), os.cpu_count() or 1)
     with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
-        writer = VideoWriter(
-            pending,
-            recipe.encoder,
-            source.info,
-            recipe.sizing,
-            source,
-            job.drop_unsupported,
-            span(job),
-            audio_codec=job.audio_codec,
-        )
+        writer = _writer(job, recipe, source, pending)
         writer.abandon()
     for text in writer.notices:
         notice(text)
@@ -174,21 +165,26 @@ def _plans(folder: JobFolder, reader: Reader, cutter: Cutter, read: Callable[[in
     read(number)
 
 
+def _writer(job: Job, recipe: Recipe, source: VideoSource, pending: PendingFile) -> VideoWriter:
+    """The film's file, opened: what its container refuses is raised here."""
+    return VideoWriter(
+        pending,
+        recipe.encoder,
+        source.info,
+        recipe.sizing,
+        source,
+        job.drop_unsupported,
+        span(job),
+        recipe.threads,
+        job.audio_codec,
+    )
+
+
 def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Callable[[str], None]) -> None:
     """Put the film together, and give it its name."""
     records = [folder.record(number + 1) for number in range(end.segments)]
     with closing(open_source(job)) as source, PendingFile(job.output, job.overwrite, folder.path) as pending:
-        writer = VideoWriter(
-            pending,
-            recipe.encoder,
-            source.info,
-            recipe.sizing,
-            source,
-            job.drop_unsupported,
-            span(job),
-            recipe.threads,
-            job.audio_codec,
-        )
+        writer = _writer(job, recipe, source, pending)
         if end.begin is not None:
             writer.timing.start = end.begin
         told = len(writer.notices)
