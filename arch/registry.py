@@ -111,8 +111,7 @@ def load(source: str | os.PathLike[str], *, img_range: float = 1.0) -> Upscaler:
     """
     path = Path(source)
     if isinstance(source, str) and not path.suffix and source in presets.names():  # a checkpoint has a suffix
-        presets.read(source, "notfused")  # compares its SHA-256
-        path = presets.path(source, "notfused")
+        path = presets.verified(source, "notfused")
     state = read_checkpoint(path)
     try:
         return from_state_dict(state, img_range=img_range)

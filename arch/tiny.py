@@ -56,10 +56,6 @@ class AetherTinyConfig(Config):
         """See `Config.receptive_radius`."""
         return self.depth
 
-    def build(self) -> AetherTiny | FusedAetherTiny:
-        """A new module of this configuration, with fresh weights."""
-        return FusedAetherTiny(self) if self.fused == "full" else AetherTiny(self)
-
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
         """See `Config.from_state`."""
@@ -162,8 +158,6 @@ class AetherTiny(_Tiny):
     merged = ((r"^(conv_first|conv_last|blocks\.\d+)\.(conv|expand)$", r"\1"),)
 
     def __init__(self, config: AetherTinyConfig) -> None:
-        if config.fused != "none":
-            raise ValueError("A fused configuration builds a FusedAetherTiny: use config.build().")
         super().__init__(config, lambda i, o, identity=False: RepConv3x3(i, o, config.expand, identity=identity))
         assert isinstance(self.conv_last, RepConv3x3)
         nn.init.zeros_(self.conv_last.conv.weight)
@@ -216,11 +210,12 @@ class FusedAetherTiny(_Tiny):
     floors: Tensor
 
     def __init__(self, config: AetherTinyConfig) -> None:
-        if config.fused != "full":
-            raise ValueError("FusedAetherTiny takes a configuration with fused='full'.")
         super().__init__(config, lambda i, o, identity=False: nn.Conv2d(i, o, 3, padding=1))
         self.register_buffer("floors", torch.zeros(config.depth - 1))
 
     def activate(self, x: Tensor, index: int) -> Tensor:
         """max(x, floors[index])."""
         return torch.maximum(x, self.floors[index])
+
+
+AetherTinyConfig.modules = {"none": AetherTiny, "full": FusedAetherTiny}

@@ -1,6 +1,7 @@
 """What every network has: a configuration that a state dict gives, and a module that upscales, fuses and exports.
 
-A network is one file that derives both classes, and a row in `arch.registry` (docs/develop/add-a-network.md).
+A network is one file, or a folder, that derives both classes, and a row in `arch.registry`
+(docs/develop/add-a-network.md).
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Config(ABC):
     """The fields that are options: a tag names each that is not the default."""
     counted: ClassVar[str] = "blocks"
     """What `blocks` counts."""
+    modules: ClassVar[Mapping[Fused, type[Upscaler]]]
+    """The class of each form; set below those classes, which take the configuration."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     embed_dim: int
@@ -59,9 +62,11 @@ class Config(ABC):
         Raises CheckpointError for keys or shapes that belong to none.
         """
 
-    @abstractmethod
     def build(self) -> Upscaler:
         """A new module of this configuration, with fresh weights. Raises ValueError for sizes that cannot be built."""
+        if self.fused not in self.modules:
+            raise ValueError(f"fused is {self.fused!r}; of this network there is {', '.join(self.modules)}.")
+        return self.modules[self.fused].from_config(self)
 
     @property
     @abstractmethod
@@ -133,10 +138,17 @@ class Upscaler(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        if not isinstance(self, config.modules.get(config.fused, ())):
+            raise ValueError(f"fused is {config.fused!r}, which {type(self).__name__} is not: use config.build().")
         if not 0 <= config.border <= LARGEST_BORDER:
             raise ValueError(f"border is {config.border}; it must be 0 or a number of pixels up to {LARGEST_BORDER}.")
         if config.border:
             self.register_buffer("border", torch.tensor(config.border))
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """A network of this configuration, which is one of its own. Raises ValueError as `Config.build` does."""
+        return cls(config)
 
     @property
     def scale(self) -> int:
