@@ -57,7 +57,7 @@ class VideoWriter:
         self.notices = list(encoder.notices)
         self._target = pending.target
         suffix = pending.target.suffix.lower()
-        self._others = Interleaver()
+        self._others = Interleaver(pending.path.parent)
         self._span = span
         self._time = Fraction(0)
         muxer = MUXERS[suffix]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
@@ -59,13 +59,10 @@ class PacketWriter:
     def put(self, packet: av.Packet) -> None:
         """Write a packet. All have the time base of the first."""
         self._time_base = self._time_base or fraction(packet.time_base)
-        extra = [(side.data_type, bytes(side)) for side in packet.iter_sidedata()]
-        extra = [(kind, data) for kind, data in extra if kind not in _IDLE]
-        told = [packet.size, packet.pts, packet.dts, packet.duration, packet.is_keyframe]
-        self._index.append([*told, [[kind, len(data)] for kind, data in extra]])
-        self._write(bytes(packet))
-        for _, data in extra:
-            self._write(data)
+        told, parts = described(packet)
+        self._index.append(told)
+        for part in parts:
+            self._write(part)
 
     def commit(self) -> None:
         """Write the index, flush to the disk, and give the file its name."""
@@ -110,16 +107,31 @@ def read(path: Path) -> Iterator[av.Packet]:
         except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
             raise DamagedError(f"{path} is damaged") from error
         file.seek(0)
-        for size, pts, dts, duration, key, extra in packets:
-            packet = av.Packet(file.read(size))
-            packet.pts, packet.dts, packet.duration = pts, dts, duration
+        for told in packets:
+            packet = restored(told, file)
             packet.time_base = base
-            packet.is_keyframe = key
-            for kind, count in extra:
-                side = PacketSideData(packet_sidedata_type_from_literal(kind), count)  # pyright: ignore[reportCallIssue]
-                side.update(file.read(count))
-                packet.set_sidedata(side)
             yield packet
+
+
+def described(packet: av.Packet) -> tuple[list[Any], list[bytes]]:
+    """What a packet is besides its bytes, as JSON can tell it, and its bytes: those of the data, then of side data."""
+    extra = [(side.data_type, bytes(side)) for side in packet.iter_sidedata()]
+    extra = [(kind, data) for kind, data in extra if kind not in _IDLE]
+    told = [packet.size, packet.pts, packet.dts, packet.duration, packet.is_keyframe]
+    return [*told, [[kind, len(data)] for kind, data in extra]], [bytes(packet), *(data for _, data in extra)]
+
+
+def restored(told: list[Any], file: IO[bytes]) -> av.Packet:
+    """The packet that was ``described`` so, its bytes read from a file. Its time base is not set."""
+    size, pts, dts, duration, key, extra = told
+    packet = av.Packet(file.read(size))
+    packet.pts, packet.dts, packet.duration = pts, dts, duration
+    packet.is_keyframe = key
+    for kind, count in extra:
+        side = PacketSideData(packet_sidedata_type_from_literal(kind), count)  # pyright: ignore[reportCallIssue]
+        side.update(file.read(count))
+        packet.set_sidedata(side)
+    return packet
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,5 @@
 """The input as it is wanted: as much of it as was asked for, its frames where they lie in the output."""
 
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -12,6 +11,7 @@ from . import interrupts
 from .changes import Changes
 from .formats import fraction
 from .images import ImageSource
+from .packet_queue import PacketQueue
 from .source import VideoSource
 from .span import Span, cut
 from .timing import Timing
@@ -45,6 +45,9 @@ class Reader:
         self._span = span
         self._timing = timing
         self._changes = changes
+        self._waiting: dict[int, PacketQueue] = {}
+        """Packets of each stream, of which it is not known yet whether they lie in the span."""
+        self._folder = source.folder if isinstance(source, VideoSource) else None
 
     @property
     def total(self) -> int | None:
@@ -54,13 +57,11 @@ class Reader:
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, str] | av.Packet]:
         span = self._span
-        waiting: deque[av.Packet] = deque()  # packets of which it is not known yet whether they lie in the span
         number, zero, last = -1, None, Fraction(-1 << 62)
         for item in self.source:
             interrupts.check()
             if isinstance(item, av.Packet):
-                waiting.append(item)
-                yield from self._decided(waiting, last)
+                yield from self._taken(item, last)
                 continue
             frame, name = item
             last = time = seconds(frame)
@@ -70,14 +71,15 @@ class Reader:
                     break
                 continue
             if span.before(number, time - zero):
-                while waiting and not cut(waiting[0], time, None):
-                    waiting.popleft()
+                for waiting in self._waiting.values():
+                    while waiting and not cut(waiting.head, time, None):
+                        waiting.popleft()
                 continue
             if span.behind(number, time - zero):
                 self.end = time
                 if not self.frames:
                     break
-                yield from self._decided(waiting, last)
+                yield from self._decided(last)
                 continue
             if span.start is not None and self.begin is None:
                 self.begin = time
@@ -91,24 +93,34 @@ class Reader:
                 self._changes.see(frame, name)
             if self._timing:
                 self._timing.place(frame)
-            yield from self._decided(waiting, last)
+            yield from self._decided(last)
             yield frame, name
         if number >= 0 and not self.frames:
             raise MediaError(f"no frame lies where --start and --end ask for; {number + 1} frames were read")
-        yield from self._decided(waiting, None)
+        yield from self._decided(None)
 
-    def _decided(self, waiting: deque[av.Packet], last: Fraction | None) -> Iterator[av.Packet]:
+    def _taken(self, packet: av.Packet, last: Fraction) -> Iterator[av.Packet]:
+        """A packet of another stream, if it is known to lie in the span; else it waits."""
+        if self._span.start is None and not self._span.ends:
+            yield packet
+            return
+        index = packet.stream_index
+        if index not in self._waiting:
+            self._waiting[index] = PacketQueue(self._folder)
+        self._waiting[index].append(packet)
+        yield from self._decided(last)
+
+    def _decided(self, last: Fraction | None) -> Iterator[av.Packet]:
         """The packets which lie in the span, and no longer wait; frames have come up to a time, or all (None)."""
         if self._span.start is not None and self.begin is None:
             return
-        later: list[av.Packet] = []
-        while waiting:
-            packet = waiting.popleft()
-            if self._span.ends and self.end is None and last is not None and seconds(packet) >= last:
-                later.append(packet)
-            elif cut(packet, self.begin, self.end):
-                yield packet
-        waiting.extend(later)
+        for waiting in self._waiting.values():
+            while waiting:
+                if self._span.ends and self.end is None and last is not None and seconds(waiting.head) >= last:
+                    break
+                packet = waiting.popleft()
+                if cut(packet, self.begin, self.end):
+                    yield packet
 
 
 def seconds(item: av.VideoFrame | av.Packet) -> Fraction:

@@ -57,7 +57,8 @@ class Recipe:
 
 def open_source(job: Job) -> VideoSource:
     """The video of a job. Every process that decodes, decodes this."""
-    return VideoSource(job.source, job.tags, job.deinterlace)
+    folder = job.output.parent if job.output.parent.is_dir() else None
+    return VideoSource(job.source, job.tags, job.deinterlace, folder)
 
 
 class SegmentWriter:

@@ -27,12 +27,14 @@ from .clock import Clock
 from .deinterlace import deinterlaced
 from .formats import AS_TAGGED, TagOverride, Tags, complete, fraction, planar
 from .info import VideoInfo
+from .packet_queue import PacketQueue
 from .timing import Grid
 
 _PROBED = 16
 _PROBED_PIXELS = 1 << 28
 _TIME_BASE = 1_000_000
 _TS_DISCONT = 0x0200
+_ONE_PACKET = (None, Fraction(1))
 _FRAGILE = ("png", "apng")  # PyAV's access to side data crashes on the named colour profile of a PNG
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -63,12 +65,17 @@ class Damage:
 class VideoSource:
     """An opened video file, which may be a pipe: it is read once. ``info`` describes its video; iterate over it once.
 
+    Packets which come in the file before the first frames wait in a ``folder``, if they are many.
+
     Raises MediaError if the file cannot be opened, or holds no video which can be decoded.
     """
 
-    def __init__(self, path: Path, tags: TagOverride = AS_TAGGED, deinterlace: str | None = None) -> None:
+    def __init__(
+        self, path: Path, tags: TagOverride = AS_TAGGED, deinterlace: str | None = None, folder: Path | None = None
+    ) -> None:
         self._deinterlace = deinterlace
         self.path = path
+        self.folder = folder
         self._tags = tags
         self.damage = Damage()
         """What has been found damaged so far."""
@@ -85,7 +92,8 @@ class VideoSource:
             self.stream = _video_stream(self.container, path)
             self.others = _others(self.container, self.stream)
             self.decoder = _decoder(self.stream)
-            self._ahead: deque[tuple[av.VideoFrame | av.Packet, Fraction]] = deque()
+            self._ahead: deque[tuple[av.VideoFrame | None, Fraction]] = deque()
+            self._packets = PacketQueue(folder)  # one for each None
             self._rest = self._read()
             self.info, self._by_dts = self._probe()
         except BaseException:
@@ -110,8 +118,8 @@ class VideoSource:
         last, step = None, 0
         number = 0
         end, first_aspect = Fraction(0), None
-        while self._ahead or self._fetch():
-            item, aspect = self._ahead.popleft()
+        while (found := self._next()) is not None:
+            item, aspect = found
             if isinstance(item, av.VideoFrame):
                 pts = item.dts if self._by_dts and item.dts is not None else item.pts
                 if pts is None:
@@ -135,10 +143,9 @@ class VideoSource:
     def packets(self) -> Iterator[av.Packet]:
         """The packets of all streams in the order of the file, none of them decoded: instead of iterating."""
         self.decoding = False
-        while self._ahead or self._fetch():
-            item, _ = self._ahead.popleft()
-            if isinstance(item, av.Packet):
-                yield item
+        while (found := self._next()) is not None:
+            if isinstance(found[0], av.Packet):
+                yield found[0]
 
     def frames_from(self, pts: int) -> Iterator[av.VideoFrame]:
         """Frames from a key frame which is shown at or before a time, as far as the file tells; instead of iterating.
@@ -147,11 +154,11 @@ class VideoSource:
         the caller compares them. Raises av.FFmpegError where the file cannot be searched.
         """
         self._ahead.clear()
+        self._packets = PacketQueue()
         self.container.seek(pts, stream=self.stream)
         self.decoder.flush_buffers()
         self._rest = self._read()
-        while self._fetch():
-            item, _ = self._ahead.popleft()
+        for item, _ in self._rest:
             if isinstance(item, av.VideoFrame):
                 item.pts = item.dts if self._by_dts and item.dts is not None else item.pts
                 yield item
@@ -176,11 +183,21 @@ class VideoSource:
                 self._tags.put(item)
             yield item, fraction(self.decoder.sample_aspect_ratio or 1) or Fraction(1)
 
-    def _fetch(self) -> bool:
-        found = next(self._rest, None)
-        if found is not None:
-            self._ahead.append(found)
-        return found is not None
+    def _next(self) -> tuple[av.VideoFrame | av.Packet, Fraction] | None:
+        if not self._ahead:
+            return next(self._rest, None)
+        frame, aspect = self._ahead.popleft()
+        return (self._packets.popleft() if frame is None else frame), aspect
+
+    def _fetch(self) -> av.VideoFrame | av.Packet | None:
+        """Read ahead."""
+        item, aspect = next(self._rest, (None, Fraction(1)))
+        if isinstance(item, av.Packet):
+            self._packets.append(item)
+            self._ahead.append(_ONE_PACKET)
+        elif item is not None:
+            self._ahead.append((item, aspect))
+        return item
 
     def _tell_aspect(self, first: Fraction, aspect: Fraction, number: int) -> None:
         if aspect != first and not self.notices:
@@ -214,8 +231,7 @@ class VideoSource:
         told, field_order = context.coded_side_data, context.field_order
         frames: list[av.VideoFrame] = []
         most = _PROBED
-        while len(frames) < most and self._fetch():
-            item = self._ahead[-1][0]
+        while len(frames) < most and (item := self._fetch()) is not None:
             if isinstance(item, av.VideoFrame):
                 frames.append(item)
                 most = max(4, min(_PROBED, _PROBED_PIXELS // (item.width * item.height)))
