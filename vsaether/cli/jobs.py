@@ -54,6 +54,7 @@ def status(folder: JobFolder) -> str:
         "begun": about["begun"],
         "engine": f"{engine['name']} ({told['backend']})",
         "size": f"{size:.1f} MiB",
+        "log": folder.log.path,
         **{
             name: value
             for name, value in told["settings"].items()

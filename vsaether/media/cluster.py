@@ -140,6 +140,7 @@ class Distribution:
             if not self._waiting:
                 return
             number = self._waiting.popleft()
+            self._folder.log.worked = True
             future = client.submit(
                 make_segment,
                 self._job,

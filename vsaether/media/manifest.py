@@ -6,8 +6,9 @@
         000001.packets    the segment's video
         000001.json       that it is complete: its frames and its SHA-256
         end.json          that the whole film has been read, and what was found on the way
+        log.txt           what was done when, and what FFmpeg and the encoders had to say
 
-Every file appears complete and on the disk, or not at all. Nothing else is kept anywhere.
+Every file but the log appears complete and on the disk, or not at all. Nothing else is kept anywhere.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from vsaether.errors import MediaError
 
 from . import packets
 from .identity import differences
+from .log import Log
 
 SUFFIX = ".vsaether-job"
 _LONGEST_NAME = 200  # bytes; file systems allow 255
@@ -89,6 +91,7 @@ class JobFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.log = Log(path / "log.txt")
         self._lock = FileLock(path / "lock")
 
     @classmethod
@@ -108,6 +111,7 @@ class JobFolder:
         now = json.loads(json.dumps(manifest))
         try:
             self.path.mkdir(exist_ok=True)
+            files.sync(self.path.parent)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise MediaError(f"another vsaether is at work on {self.path}; wait for it, or stop it") from error

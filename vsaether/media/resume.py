@@ -46,7 +46,7 @@ def wanted(job: Job, source: VideoSource) -> bool:
     return job.segment is not None or distributed(job) or frames / info.rate > _LONG
 
 
-def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Callable[[str], None]) -> tuple[End, int]:
+def make(job: Job, source: VideoSource, engine: Engine, backend: str, say: Callable[[str], None]) -> tuple[End, int]:
     """Make a film, or go on with it. Its job folder is removed when the output is complete.
 
     The result is what is known of the film, and how many of its frames were done before.
@@ -60,10 +60,18 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
     with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
         writer = _writer(job, recipe, source, pending)
         writer.abandon()
-    for text in writer.notices:
-        notice(text)
     cores = folder.open(told)["about"]["cores"]
     recipe = Recipe.of(job, source, sizing(job, engine, source.info), cores)
+    log = folder.log
+    begun = "gone on with" if log.path.exists() else "begun"
+    log.write(f"{begun}: {job.source.absolute()} to {job.output.absolute()} by {engine.name} ({backend})")
+
+    def notice(text: str) -> None:
+        log.write(f"note: {text}")
+        say(text)
+
+    for text in writer.notices:
+        notice(text)
     try:
         done = _done(folder, notice)
         before = sum(record.frames for record in done.values())
@@ -71,16 +79,25 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, notice: Ca
         if end is None or len(done) < end.segments:
             end = _encode(job, source, recipe, writer, folder, done, notice)
         _finish(job, recipe, folder, end, notice)
-    except BaseException:
-        kept = sum(1 for _ in folder.records())
-        if kept:
-            notice(f"{kept} segments are kept in {folder.path}; the same command goes on with them")
-        folder.close()
-        if not kept:
-            folder.remove()
+    except BaseException as error:
+        _stopped(folder, error, notice)
         raise
     folder.remove()
     return end, before
+
+
+def _stopped(folder: JobFolder, error: BaseException, notice: Callable[[str], None]) -> None:
+    """Leave what is complete for the next run, and of work that failed the log."""
+    kept = sum(1 for _ in folder.records())
+    folder.log.write(f"stopped: {error or type(error).__name__}")
+    if kept:
+        notice(f"{kept} segments are kept in {folder.path}; the same command goes on with them")
+    elif folder.log.worked and not isinstance(error, Interrupted):
+        notice(f"what happened is told in {folder.log.path}")
+    else:
+        folder.remove()
+        return
+    folder.close()
 
 
 def _done(folder: JobFolder, notice: Callable[[str], None]) -> dict[int, Record]:
@@ -122,7 +139,7 @@ def _encode(
         folder.end = end = End(segments, reader.frames, missing, reader.begin, reader.end, notices)
         return end
 
-    with progress.bar(reader.total, before) as bar, stoppable(asked) as stop:
+    with folder.log.of_libraries(), progress.bar(reader.total, before) as bar, stoppable(asked) as stop:
         if distributed(job):
             segments = _distribution(job, folder, done, bar.update).run(_plans(folder, reader, cutter, read), stop)
             end = None if segments is None else folder.end
@@ -189,7 +206,8 @@ def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Calla
             writer.timing.start = end.begin
         told = len(writer.notices)
         try:
-            assemble(writer, source, folder, [record for record in records if record], end)
+            with folder.log.of_libraries():
+                assemble(writer, source, folder, [record for record in records if record], end)
         finally:
             writer.abandon()
         pending.commit()

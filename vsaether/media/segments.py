@@ -1,6 +1,8 @@
 """One segment of a film: encoded by an encoder of its own, verified, and written with a record of what it holds."""
 
 import io
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,6 +82,8 @@ class SegmentWriter:
         self._given: list[int] = []
         self._decoded: list[int | None] = []
         self._shown: list[int] = []
+        self._began = time.monotonic()
+        folder.log.worked = True
 
     def abandon(self) -> None:
         """Remove what has been written, if it is not complete."""
@@ -119,6 +123,11 @@ class SegmentWriter:
             sha256=self._file.sha256.hexdigest(),
         )
         self._folder.add(record)
+        seconds = time.monotonic() - self._began
+        self._folder.log.write(
+            f"segment {record.number}: {record.frames} frames from frame {first} on, in {seconds:.1f} s on "
+            f"{platform.node()}, sha256 {record.sha256}"
+        )
         return record
 
     def _take(self, packets: list[av.Packet]) -> None:

@@ -67,9 +67,10 @@ class Maker:
             lambda source: _from(source.frames_from(plan.start - back), plan),
             lambda source: _from_first(source, plan),
         ]
-        for start in starts[2 if not plan.first else 0 :]:
-            if self._try(plan, start):
-                return number
+        with self._folder.log.of_libraries():
+            for start in starts[2 if not plan.first else 0 :]:
+                if self._try(plan, start):
+                    return number
         raise MediaError(f"the frames of segment {number} are decoded differently here than where the film was cut")
 
     def _try(self, plan: Plan, start: Callable[[VideoSource], Iterator[av.VideoFrame]]) -> bool:
