@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
+import builtins
 import functools
 import itertools
 import os
@@ -141,7 +142,13 @@ def _upscale(
 
     def finish(rgb: vs.VideoNode) -> vs.VideoNode:
         result = colour.from_rgb(rgb, source, dither)
-        return result.std.CopyFrameProps(clip, props=["_FieldBased"]) if interlaced else result
+        if interlaced:
+            result = result.std.CopyFrameProps(clip, props=["_FieldBased"])
+        if not reuse:
+            return result
+        passes = sizing.passes(clip.width, clip.height)
+        pixels = sum(clip.width * clip.height * engine.scale ** (2 * done) for done in builtins.range(passes))
+        return reusing.finish_once(clip, result, (*PROPERTIES, "_Field"), pixels)
 
     return alpha.upscale_with_alpha(clip, colour.to_rgb(clip, source), finish, dither, picture, memory.tidy)
 

@@ -1,10 +1,11 @@
 """Reuse: what was computed once is not computed again.
 
-A frame (of a tiled clip: a tile, with its overlap) whose RGB samples equal those of another one in every bit has the
-other one's result. On the backend native, whose output is the same however a frame is parted, of a frame that differs
-only in places only these are computed, with all the pixels that they depend on; other backends' output may depend on
-the size of what they are given, so there a frame or tile is the least. Samples are compared, not taken for equal by a
-hash, so the result is the same as without, bit for bit, in whatever order frames are asked for.
+A frame whose samples and tags of colour equal those of another one in every bit has the other one's result: it is not
+even converted. Behind the conversion to RGB, so has a tile (with its overlap) or a frame's alpha. On the backend
+native, whose output is the same however a frame is parted, of a frame that differs only in places only these are
+computed, with all the pixels that they depend on; other backends' output may depend on the size of what they are given,
+so there a frame or tile is the least. Samples are compared, not taken for equal by a hash, so the result is the same as
+without, bit for bit, in whatever order frames are asked for.
 
 Comparing is the native plugin's work (native/reuse.cpp, native/regions.hpp): a Python function for every frame would
 hold the interpreter's lock while it compares.
@@ -13,7 +14,7 @@ hold the interpreter's lock while it compares.
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import vapoursynth as vs
 
@@ -30,7 +31,7 @@ _WAITING = 4
 def available() -> bool:
     """Whether the native plugin is there, and of this version."""
     plugin = getattr(vs.core, "aether", None)
-    return plugin is not None and hasattr(plugin, "Reuse")
+    return plugin is not None and hasattr(plugin, "Reuse") and "pixels:" in plugin.Reuse.signature
 
 
 def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
@@ -38,7 +39,21 @@ def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode
     result = infer(rgb)
     for node in (rgb, result):
         node.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
-    return vs.core.aether.Reuse(rgb, result, min(KEPT, tiling.budget() // 12))
+    return vs.core.aether.Reuse(rgb, result, _kept())
+
+
+def finish_once(clip: vs.VideoNode, result: vs.VideoNode, props: Sequence[str], pixels: int) -> vs.VideoNode:
+    """What a filter makes of a clip: of frames with equal samples and props, whole numbers which decide, only one.
+
+    With that, converting a frame that repeats is spared as well. ``pixels`` pass the network for a frame; they are
+    counted there (see Meter), and here only if they need not.
+    """
+    result.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
+    return vs.core.aether.Reuse(clip, result, _kept(), props, pixels)
+
+
+def _kept() -> int:
+    return min(KEPT, tiling.budget() // 12)
 
 
 class Meter:

@@ -124,6 +124,20 @@ def test_fields_and_alpha(make_clip: Any) -> None:
     assert got == expected
 
 
+@pytest.mark.parametrize("dither", ["ordered", "none", "random", "error_diffusion"])
+def test_a_frame_that_repeats_is_not_even_converted_and_has_its_own_properties(dither: str, make_clip: Any) -> None:
+    """Tags that decide about colours are compared, too: frames 2 and 3 have the same samples, and another matrix."""
+    clip = make_clip([picture(0)] * 4, vs.RGBS).resize.Bicubic(format=vs.YUV420P10, matrix=1)
+    tagged = [clip.std.SetFrameProps(_Matrix=matrix, n=n) for n, matrix in enumerate((1, 1, 9, 9))]
+    clip = clip.std.FrameEval(lambda n: tagged[n])
+    every, once = (vsaether.upscale(clip, "tiny_2x_int8", dither_type=dither, reuse=reused) for reused in (False, True))
+    assert share(lambda: [frame.close() for frame in once.frames()]) == 0.5
+    expected, got = (result(each, [0, 1, 2, 3]) for each in (every, once))
+    assert got == expected
+    assert got[0] == got[1] != got[2]
+    assert [dict(frame.props) for frame in once.frames()] == [dict(frame.props) for frame in every.frames()]
+
+
 def test_frames_keep_their_own_properties(make_clip: Any) -> None:
     clip = make_clip([picture(0)] * 3, vs.RGBS)
     numbered = clip.std.FrameEval(lambda n: clip.std.SetFrameProps(number=n))

@@ -120,8 +120,9 @@ int aether_network_run(AetherNetwork *network, const float *const in[3], ptrdiff
 }
 
 int aether_network_update(AetherNetwork *network, const float *const in[3], const float *const before[3],
-                          ptrdiff_t in_stride, float *const out[3], ptrdiff_t out_stride, int width, int height,
-                          int radius, int64_t *work, char *error, size_t error_size) {
+                          ptrdiff_t in_stride, const float *const made_before[3], float *const out[3],
+                          ptrdiff_t out_stride, int width, int height, int radius, int64_t *work, char *error,
+                          size_t error_size) {
     int failed = 0;
     const bool good = guarded(error, error_size, [&] {
         const Picture3 now = {{in[0], in[1], in[2]}, in_stride}, then = {{before[0], before[1], before[2]}, in_stride};
@@ -129,6 +130,10 @@ int aether_network_update(AetherNetwork *network, const float *const in[3], cons
         const Changes changes(now, then, width, height, 2 * radius);
         *work = changes.work();
         const int scale = network->model.scale;
+        if (*work < static_cast<int64_t>(width) * height)
+            for (int plane = 0; plane < PLANES; plane++)
+                std::memcpy(out[plane], made_before[plane],
+                            sizeof(float) * static_cast<size_t>(out_stride) * static_cast<size_t>(height) * scale);
         std::vector<float> result;
         for (const Rect &changed : changes.rects()) {
             const Rect seen = changed.grown(2 * radius, width, height), made = changed.grown(radius, width, height);

@@ -33,14 +33,15 @@ AETHER_API int aether_network_run(AetherNetwork *network, const float *const in[
                                   size_t error_size);
 
 /*
- * As aether_network_run, where `before` are three planes of another frame, of the stride of `in`, and `out` holds that
- * frame's result: only what may come out otherwise is computed, to the same bytes as the whole. radius: how far, in
- * input pixels, an output depends on its surroundings. Gives the number of input pixels computed in *work; where that
- * is not less than the frame's, everything has been computed.
+ * As aether_network_run, where `before` are three planes of another frame, of the stride of `in`, and `made_before` that
+ * frame's result, of the stride of `out`: only what may come out otherwise is computed, to the same bytes as the whole.
+ * radius: how far, in input pixels, an output depends on its surroundings. Gives the number of input pixels computed in
+ * *work; where that is not less than the frame's, everything has been computed.
  */
 AETHER_API int aether_network_update(AetherNetwork *network, const float *const in[3], const float *const before[3],
-                                     ptrdiff_t in_stride, float *const out[3], ptrdiff_t out_stride, int width,
-                                     int height, int radius, int64_t *work, char *error, size_t error_size);
+                                     ptrdiff_t in_stride, const float *const made_before[3], float *const out[3],
+                                     ptrdiff_t out_stride, int width, int height, int radius, int64_t *work,
+                                     char *error, size_t error_size);
 
 AETHER_API int aether_network_scale(const AetherNetwork *network);
 AETHER_API void aether_network_close(AetherNetwork *network);

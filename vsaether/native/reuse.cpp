@@ -1,6 +1,9 @@
 /*
- * core.aether.Reuse(clip, result, bytes): the frames of `result`, which is some filter of `clip` that makes of each
- * frame one of its own, whatever its number: of frames of clip that are equal in every bit, one alone is asked of it.
+ * core.aether.Reuse(clip, result, bytes, props, pixels): the frames of `result`, which is some filter of `clip` that
+ * makes of each frame one of its own, whatever its number: of frames of clip that are equal in every bit, one alone is
+ * asked of it. `props` are the frame properties which have a part in that: whole numbers. A frame comes out with those of
+ * the result, and with all others of its own. `pixels` are counted for each frame that need not be computed; without,
+ * the frame's own are counted, and asked for.
  * core.aether.Reused(): input pixels asked for, and of these the ones that need not be computed, since the process
  * began.
  *
@@ -10,11 +13,15 @@
  */
 #include "reuse.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <list>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -92,6 +99,27 @@ struct Samples {
     }
 };
 
+using Keys = std::vector<std::string>;
+
+/// A property's whole numbers; null, and a count of 0, where there are none.
+const int64_t *numbers(const VSMap *props, const std::string &key, int &count, const VSAPI *api) {
+    int absent = 0;
+    const int64_t *values = api->mapGetIntArray(props, key.c_str(), &absent);
+    count = absent ? 0 : api->mapNumElements(props, key.c_str());
+    return count ? values : nullptr;
+}
+
+bool same_numbers(const VSFrame *a, const VSFrame *b, const Keys &keys, const VSAPI *api) {
+    const VSMap *one = api->getFramePropertiesRO(a), *other = api->getFramePropertiesRO(b);
+    for (const std::string &key : keys) {
+        int count = 0, its_count = 0;
+        const int64_t *values = numbers(one, key, count, api), *its = numbers(other, key, its_count, api);
+        if (count != its_count || !std::equal(values, values + count, its))
+            return false;
+    }
+    return true;
+}
+
 struct Entry {
     uint64_t hash;
     int number;             // the frame that is computed for all which equal it
@@ -101,8 +129,8 @@ struct Entry {
 
 class Reuse {
   public:
-    Reuse(VSNode *clip, VSNode *result, int64_t bytes, const VSAPI *api)
-        : clip(clip), result(result), limit_(bytes), api_(api) {}
+    Reuse(VSNode *clip, VSNode *result, int64_t bytes, Keys props, int64_t pixels, const VSAPI *api)
+        : clip(clip), result(result), props(std::move(props)), pixels_(pixels), limit_(bytes), api_(api) {}
     ~Reuse() {
         for (Entry &entry : entries_)
             release(entry);
@@ -113,6 +141,15 @@ class Reuse {
     Reuse &operator=(const Reuse &) = delete;
 
     VSNode *const clip, *const result;
+    const Keys props;
+
+    void count(const VSFrame *source, bool reused) const {
+        const int64_t own = static_cast<int64_t>(api_->getFrameWidth(source, 0)) * api_->getFrameHeight(source, 0);
+        if (!pixels_)
+            aether_count(own, reused ? own : 0);
+        else if (reused)
+            aether_count(pixels_, pixels_);
+    }
 
     /// The result of an equal frame, a reference for the caller, or null; then `number` is the frame to ask for.
     const VSFrame *find(int n, const VSFrame *source, int &number) {
@@ -122,7 +159,7 @@ class Reuse {
         const auto range = found_.equal_range(hash);
         for (auto each = range.first; each != range.second; ++each) {
             const auto entry = each->second;
-            if (!(samples == Samples{entry->source, api_}))
+            if (!same_numbers(source, entry->source, props, api_) || !(samples == Samples{entry->source, api_}))
                 continue;
             entries_.splice(entries_.begin(), entries_, entry);
             number = entry->number;
@@ -179,7 +216,8 @@ class Reuse {
     std::mutex mutex_;
     Entries entries_; // the one met last comes first
     std::unordered_multimap<uint64_t, Entries::iterator> found_;
-    int64_t limit_, kept_ = 0, size_ = 0; // bytes; all entries are of one size
+    const int64_t pixels_, limit_;
+    int64_t kept_ = 0, size_ = 0; // bytes, as limit_; all entries are of one size
     const VSAPI *api_;
 };
 
@@ -187,12 +225,21 @@ class Reuse {
 void *mark(int number) { return reinterpret_cast<void *>(static_cast<intptr_t>(number) + 1); }
 int marked(void *data) { return static_cast<int>(reinterpret_cast<intptr_t>(data) - 1); }
 
-// The same picture with the properties of another frame.
-const VSFrame *dressed(const VSFrame *picture, const VSFrame *source, VSCore *core, const VSAPI *api) {
+// The same picture with the properties of another frame, but for those of these keys.
+const VSFrame *dressed(const VSFrame *picture, const VSFrame *source, const Keys &keys, VSCore *core,
+                       const VSAPI *api) {
     const VSFrame *from[3] = {picture, picture, picture};
     const int planes[3] = {0, 1, 2};
-    const VSFrame *frame = api->newVideoFrame2(api->getVideoFrameFormat(picture), api->getFrameWidth(picture, 0),
-                                               api->getFrameHeight(picture, 0), from, planes, source, core);
+    VSFrame *frame = api->newVideoFrame2(api->getVideoFrameFormat(picture), api->getFrameWidth(picture, 0),
+                                         api->getFrameHeight(picture, 0), from, planes, source, core);
+    VSMap *props = api->getFramePropertiesRW(frame);
+    for (const std::string &key : keys) {
+        int count = 0;
+        const int64_t *values = numbers(api->getFramePropertiesRO(picture), key, count, api);
+        api->mapDeleteKey(props, key.c_str());
+        if (values)
+            api->mapSetIntArray(props, key.c_str(), values, count);
+    }
     api->freeFrame(picture);
     return frame;
 }
@@ -213,9 +260,8 @@ const VSFrame *VS_CC get_frame(int n, int reason, void *instance, void **data, V
     const VSFrame *made = nullptr;
     int number = n;
     if (!*data) {
-        const int64_t pixels = static_cast<int64_t>(api->getFrameWidth(source, 0)) * api->getFrameHeight(source, 0);
         made = reuse.find(n, source, number);
-        aether_count(pixels, made || number != n ? pixels : 0);
+        reuse.count(source, made || number != n);
         if (!made) {
             *data = mark(number);
             api->requestFrameFilter(number, reuse.result, context);
@@ -227,7 +273,7 @@ const VSFrame *VS_CC get_frame(int n, int reason, void *instance, void **data, V
             reuse.put(n, source, made);
     }
     if (made)
-        made = dressed(made, source, core, api);
+        made = dressed(made, source, reuse.props, core, api);
     api->freeFrame(source);
     return made;
 }
@@ -238,6 +284,11 @@ void VS_CC create(const VSMap *in, VSMap *out, void *, VSCore *core, const VSAPI
     VSNode *clip = api->mapGetNode(in, "clip", 0, nullptr), *result = api->mapGetNode(in, "result", 0, nullptr);
     const VSVideoInfo info = *api->getVideoInfo(result), given = *api->getVideoInfo(clip);
     const int64_t bytes = api->mapGetInt(in, "bytes", 0, nullptr);
+    int absent = 0;
+    const int64_t pixels = api->mapGetInt(in, "pixels", 0, &absent);
+    Keys props;
+    for (int i = 0; i < api->mapNumElements(in, "props"); i++) // -1 if it is absent
+        props.emplace_back(api->mapGetData(in, "props", i, nullptr));
     const bool constant = info.width > 0 && given.width > 0 && info.format.colorFamily && given.format.colorFamily;
     if (!constant || info.numFrames != given.numFrames || bytes < 0) {
         api->mapSetError(out, "aether.Reuse: clip and result must be of constant format and of one length, and bytes "
@@ -249,7 +300,7 @@ void VS_CC create(const VSMap *in, VSMap *out, void *, VSCore *core, const VSAPI
     // Any frame of result may be asked for. Its cache gives those a second time whose first request is just answered.
     const VSFilterDependency dependencies[] = {{clip, rpStrictSpatial}, {result, rpGeneral}};
     api->createVideoFilter(out, "Reuse", &info, get_frame, free_reuse, fmParallel, dependencies, 2,
-                           new Reuse(clip, result, bytes, api), core);
+                           new Reuse(clip, result, bytes, std::move(props), pixels, api), core);
 }
 
 void VS_CC reused(const VSMap *, VSMap *out, void *, VSCore *, const VSAPI *api) {
@@ -265,6 +316,7 @@ void aether_count(int64_t asked, int64_t reused) {
 }
 
 void aether_register_reuse(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
-    vspapi->registerFunction("Reuse", "clip:vnode;result:vnode;bytes:int;", "clip:vnode;", create, nullptr, plugin);
+    vspapi->registerFunction("Reuse", "clip:vnode;result:vnode;bytes:int;props:data[]:opt;pixels:int:opt;",
+                             "clip:vnode;", create, nullptr, plugin);
     vspapi->registerFunction("Reused", "", "pixels:int[];", reused, nullptr, plugin);
 }

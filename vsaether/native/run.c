@@ -35,22 +35,14 @@ static void forget(Known *known, const VSAPI *vsapi) {
     known->source = known->result = NULL;
 }
 
-/* A new frame for the result; in it is that of the known frame, if there is one of the same layout. */
-static VSFrame *begin(const Run *run, const Known *known, const VSFrame *source, VSCore *core, const VSAPI *vsapi) {
-    const VSFrame *from[3] = {known->result, known->result, known->result};
-    const int planes[3] = {0, 1, 2};
-    if (!known->result)
-        return vsapi->newVideoFrame(&run->info.format, run->info.width, run->info.height, source, core);
-    return vsapi->newVideoFrame2(&run->info.format, run->info.width, run->info.height, from, planes, source, core);
-}
-
 static int compute(const Run *run, const Known *known, const VSFrame *source, VSFrame *result, char *message,
                    const VSAPI *vsapi) {
-    const float *in[3], *before[3];
+    const float *in[3], *before[3], *made_before[3];
     float *out[3];
     for (int plane = 0; plane < 3; plane++) {
         in[plane] = (const float *)vsapi->getReadPtr(source, plane);
         before[plane] = known->source ? (const float *)vsapi->getReadPtr(known->source, plane) : NULL;
+        made_before[plane] = known->source ? (const float *)vsapi->getReadPtr(known->result, plane) : NULL;
         out[plane] = (float *)vsapi->getWritePtr(result, plane);
     }
     const ptrdiff_t in_stride = vsapi->getStride(source, 0) / (ptrdiff_t)sizeof(float);
@@ -59,8 +51,8 @@ static int compute(const Run *run, const Known *known, const VSFrame *source, VS
     if (!known->source)
         return aether_network_run(run->network, in, in_stride, out, out_stride, width, height, message, MESSAGE_SIZE);
     int64_t work = 0;
-    const int failed = aether_network_update(run->network, in, before, in_stride, out, out_stride, width, height,
-                                             run->radius, &work, message, MESSAGE_SIZE);
+    const int failed = aether_network_update(run->network, in, before, in_stride, made_before, out, out_stride, width,
+                                             height, run->radius, &work, message, MESSAGE_SIZE);
     const int64_t whole = (int64_t)width * height;
     aether_count(0, work < whole ? whole - work : 0);
     return failed;
@@ -80,7 +72,7 @@ static const VSFrame *VS_CC get_frame(int n, int reason, void *instance, void **
     const VSFrame *source = vsapi->getFrameFilter(n, run->clip, context);
     if (known->source && vsapi->getStride(known->source, 0) != vsapi->getStride(source, 0))
         forget(known, vsapi);
-    VSFrame *result = begin(run, known, source, core, vsapi);
+    VSFrame *result = vsapi->newVideoFrame(&run->info.format, run->info.width, run->info.height, source, core);
     char message[MESSAGE_SIZE];
     const int failed = compute(run, known, source, result, message, vsapi);
     if (failed) {
