@@ -4,6 +4,7 @@ import hashlib
 from fractions import Fraction
 
 import av
+from av.codec.codec import Capabilities
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.video.stream import VideoStream
@@ -47,6 +48,11 @@ class VideoEncoder:
         self.stream = self._add(out, encoder, info, time_base)
         if threads is not None:
             self.stream.codec_context.thread_count = threads
+
+    @property
+    def lends(self) -> bool:
+        """Whether frames may be lent (see lent.py): not where the encoder's own threads give them back."""
+        return not self.stream.codec_context.codec.capabilities & Capabilities.frame_threads
 
     @property
     def extradata(self) -> str:

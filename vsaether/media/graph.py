@@ -20,6 +20,7 @@ import vapoursynth as vs
 from vsaether.sizing import Sizing
 
 from .formats import UNTAGGED, Layout, Tags, complete, planar
+from .lent import lent
 
 Upscale = Callable[[vs.VideoNode, int, int], vs.VideoNode]
 Target = Callable[[Layout, Tags, str], tuple[Layout, Tags]]
@@ -55,7 +56,8 @@ class FrameUpscaler:
     ``upscale`` is applied to a clip of each kind of frame met, and makes of it a width and height; ``target`` gives the
     layout and tags wanted for frames of a layout and tags whose names have a suffix. ``sizing`` says how large frames
     become; with a ``size``, those of which that makes another are resized to it. ``carries`` tells of which frames the
-    results must be given what PyAV cannot set: side data and field flags.
+    results must be given what PyAV cannot set: side data and field flags. With ``lend``, the others' samples are lent
+    and not copied (see lent.py).
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class FrameUpscaler:
         size: tuple[int, int] | None = None,
         carries: Callable[[av.VideoFrame], bool] = lambda frame: True,
         dither: str = "ordered",
+        lend: bool = False,
     ) -> None:
+        self._lend = lend
         self._dither = dither
         self._upscale = upscale
         self._sizing = sizing
@@ -135,33 +139,27 @@ class FrameUpscaler:
             result = queued.future.result()
         finally:
             queued.chain.pending.pop(queued.number, None)
-        with result:
-            return self._to_av(result, queued.frame, queued.chain), queued.name
+        return self._to_av(result, queued.frame, queued.chain), queued.name
 
     def _to_av(self, result: vs.VideoFrame, source: av.VideoFrame, chain: _Chain) -> av.VideoFrame:
-        target, tags, (width, height) = chain.layout, chain.tags, chain.size
+        target, (width, height) = chain.layout, chain.size
         if self._carries(source):
             # A scaled copy has it all; of a small copy, as its samples are replaced.
             UNTAGGED.put(source)
             frame = source.reformat(16, 16, target.pix_fmt, interpolation="POINT")
             frame = frame.reformat(width, height, interpolation="POINT")
             frame.make_writable()
+            _copy(result, frame, target)
         else:
-            frame = av.VideoFrame(width, height, target.pix_fmt)
+            frame = lent(result, target, width, height) if self._lend else None
+            if frame is None:
+                frame = av.VideoFrame(width, height, target.pix_fmt)
+                _copy(result, frame, target)
             frame.pts, frame.duration = source.pts, source.duration
             if source.time_base is not None:
                 frame.time_base = source.time_base
-        tags.put(frame)
+        chain.tags.put(frame)
         frame.pict_type = 0
-        planes, alpha = target.planes(frame)
-        for number, plane in enumerate(planes):
-            plane[:] = np.asarray(result[number])[: plane.shape[0], : plane.shape[1]]
-        if alpha is not None:
-            given = result.props.get("_Alpha")
-            if isinstance(given, vs.VideoFrame):
-                alpha[:] = _rescaled(np.asarray(given[0])[:height, :width], given.format.bits_per_sample, target.bits)
-            else:
-                alpha[:] = 1 if target.bits == 32 else (1 << target.bits) - 1
         return frame
 
 
@@ -184,9 +182,23 @@ def to_av(result: vs.VideoFrame) -> av.VideoFrame:
     sub = given.subsampling_w, given.subsampling_h
     layout = Layout(given.color_family, given.bits_per_sample, sub)
     frame = av.VideoFrame(result.width, result.height, layout.pix_fmt)
-    for number, plane in enumerate(layout.planes(frame)[0]):
-        plane[:] = np.asarray(result[number])
+    _copy(result, frame, layout)
     return frame
+
+
+def _copy(result: vs.VideoFrame, frame: av.VideoFrame, layout: Layout) -> None:
+    """Give a frame of that layout the samples of another one, which may be larger."""
+    planes, alpha = layout.planes(frame)
+    for number, plane in enumerate(planes):
+        plane[:] = np.asarray(result[number])[: plane.shape[0], : plane.shape[1]]
+    if alpha is None:
+        return
+    given = result.props.get("_Alpha")
+    if isinstance(given, vs.VideoFrame):
+        samples = np.asarray(given[0])[: frame.height, : frame.width]
+        alpha[:] = _rescaled(samples, given.format.bits_per_sample, layout.bits)
+    else:
+        alpha[:] = 1 if layout.bits == 32 else (1 << layout.bits) - 1
 
 
 def _clip(pending: dict[int, vs.VideoFrame], length: int) -> vs.VideoNode:

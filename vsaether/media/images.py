@@ -169,6 +169,7 @@ class ImageWriter:
         self.notices: list[str] = []
         self.frames = 0
         self.size = None
+        self.lends = False  # encoders of images work in threads of their own
         self._folder = folder
         self._suffix = suffix
         self._name = name

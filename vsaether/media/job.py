@@ -117,6 +117,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             writer.size,
             carried(job, source),
             job.dither,
+            writer.lends,
         )
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)

@@ -101,6 +101,11 @@ class VideoWriter:
         """Of all frames, whatever comes."""
         return self.video.size
 
+    @property
+    def lends(self) -> bool:
+        """Whether frames may be lent (see lent.py)."""
+        return self.video.lends
+
     def abandon(self) -> None:
         """Close the file as it is, if it is still open; what is in the encoder is lost."""
         with suppress(FFmpegError):

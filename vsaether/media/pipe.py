@@ -73,6 +73,11 @@ class PipeWriter:
         """Of all frames, whatever comes."""
         return self._video.size
 
+    @property
+    def lends(self) -> bool:
+        """Whether frames may be lent (see lent.py)."""
+        return self._video.lends
+
     def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]:
         """The layout and tags of all frames."""
         return self._video.layout, self._video.tags

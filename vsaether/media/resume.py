@@ -146,7 +146,14 @@ def _encode(
         else:
             depth = job.num_streams + 2
             upscaler = FrameUpscaler(
-                upscaling(job), recipe.sizing, writer.target, depth, writer.size, carried(job, source), job.dither
+                upscaling(job),
+                recipe.sizing,
+                writer.target,
+                depth,
+                writer.size,
+                carried(job, source),
+                job.dither,
+                writer.lends,
             )
             with closing(upscaler):
                 segments = FilmRun(folder, recipe, upscaler, done, bar.update).run(reader, cutter, stop)

@@ -48,6 +48,7 @@ class Maker:
             encoder.size,
             lambda frame: self._source is None or carried(job, self._source)(frame),
             job.dither,
+            encoder.lends,
         )
 
     def make(self, number: int) -> int:
