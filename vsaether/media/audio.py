@@ -36,6 +36,8 @@ class AudioConversion:
         encoder.bit_rate = _BIT_RATE * count
         self._encoder = encoder
         self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
+        self._fifo = av.AudioFifo()
         self._read = self._written = Fraction(0)  # samples of the output
         self._stream.metadata.update(stream.metadata)
         self._stream.disposition = Disposition(stream.disposition)
@@ -57,20 +59,27 @@ class AudioConversion:
         return [each for frame in frames for each in self._encoded(frame)]
 
     def _encoded(self, frame: av.AudioFrame | None) -> list[av.Packet]:
-        encoder = self._encoder
-        if frame is None and self._resampler is None:
-            return []
-        if self._resampler is None:  # the encoder, open by now, tells how much it takes at a time
-            self._resampler = av.AudioResampler(
-                encoder.format, encoder.layout, encoder.sample_rate, frame_size=encoder.frame_size
-            )
+        """Packets of converted sound, in pieces of the size that the encoder takes; None ends it."""
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate) if frame else None
+        parts: list[av.AudioFrame] = []
+        if self._resampler and kind != self._kind:  # some streams change midway
+            parts += self._resampler.resample(None)
+            self._resampler = None
         if frame is not None:
+            if self._resampler is None:
+                self._kind = kind
+                encoder = self._encoder
+                self._resampler = av.AudioResampler(encoder.format, encoder.layout, encoder.sample_rate)
             self._follow(frame)
+            parts += self._resampler.resample(frame)
+        for part in parts:
+            part.pts, part.time_base = None, Fraction(1, self._encoder.sample_rate)
+            self._fifo.write(part)
         made = []
-        for part in self._resampler.resample(frame):
-            part.pts, part.time_base = round(self._written), Fraction(1, encoder.sample_rate)
-            self._written += part.samples
-            made += self._sent(encoder.encode(part))
+        while (piece := self._fifo.read(self._encoder.frame_size, partial=frame is None)) is not None:
+            piece.pts, piece.time_base = round(self._written), Fraction(1, self._encoder.sample_rate)
+            self._written += piece.samples
+            made += self._sent(self._encoder.encode(piece))
         return made
 
     def _follow(self, frame: av.AudioFrame) -> None:

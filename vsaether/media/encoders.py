@@ -73,12 +73,15 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, sizing: Sizing) -> 
         raise MediaError(f"there is no encoder {name!r}; usual ones: {', '.join(_DEFAULTS)}") from error
     if codec.type != "video" or not codec.video_formats:
         raise MediaError(f"{name} is not a video encoder")
-    if info.interlaced and name not in _INTERLACED:
+    fields = info.interlaced and name in _INTERLACED
+    if info.interlaced and not fields and not info.mixed:
         raise MediaError(
-            f"the input is interlaced, and {name} codes progressive video only; use --codec libx264 and .mkv or .mp4, "
-            "or deinterlace it first"
+            f"the input is interlaced, and {name} codes progressive video only; make whole frames of it with "
+            "--deinterlace flagged, or keep its fields with --codec libx264 and .mkv or .mp4"
         )
     pix_fmt, notices = _pix_fmt(codec, encoding.pix_fmt, info.layout)
+    if info.interlaced and not fields:
+        notices.append(f"{name} codes progressive video only: the parts which are interlaced are no longer marked so")
     width, height = sizing.of(info.width, info.height)
     across, down = (1 << sub for sub in Layout.of(pix_fmt).subsampling)
     if name in _EVEN and (width % across or height % down):
@@ -99,7 +102,7 @@ def choose(encoding: Encoding, suffix: str, info: VideoInfo, sizing: Sizing) -> 
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
     notices += hdr.losses(name, info)
     hdr.add_static(name, options, info)
-    return Encoder(name, pix_fmt, options, info.interlaced, notices)
+    return Encoder(name, pix_fmt, options, fields, notices)
 
 
 def _default(suffix: str, info: VideoInfo) -> str:

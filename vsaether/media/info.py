@@ -21,11 +21,14 @@ class VideoInfo:
     frames: int
     """An estimate; 0 if even that cannot be made."""
     interlaced: bool
+    """Whether any of its frames are, as far as is known."""
     field_order: int
     display_matrix: bytes | None
     mastering: bytes | None
     light_level: bytes | None
     dynamic: tuple[str, ...] = ()
     """Metadata of high dynamic range which change from scene to scene, in words."""
+    mixed: bool = False
+    """Whether only some of its frames are interlaced."""
     grid: Grid | None = None
     """Where the frames' times lie, if the container has rounded them."""

@@ -33,6 +33,7 @@ from .segments import open_source
 from .settings import Job, carried, sizing, span, upscaling
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
+from .survey import later_interlaced
 
 _PATTERN = re.compile(r"%0?\d*d")
 _IMAGE_RATE = Fraction(24)
@@ -99,8 +100,13 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)
+        if isinstance(source, VideoSource) and _later_interlaced(job, source):
+            job = dataclasses.replace(job, interlaced=True)
+            source = open_source(job)
+            stack.callback(source.close)
         if isinstance(source, VideoSource) and source.info.interlaced:
-            notice("the input is interlaced, and stays so; --deinterlace flagged makes whole frames of it")
+            what = "parts of the input are" if source.info.mixed else "the input is"
+            notice(f"{what} interlaced, and stays so; --deinterlace flagged makes whole frames of what is")
         muxed = job.pipe is None and job.output.suffix.lower() in MUXERS
         if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
@@ -191,6 +197,12 @@ def _source(job: Job) -> VideoSource | ImageSource:
     if job.rate:
         raise MediaError("--fps is for images; a video keeps its timestamps")
     return open_source(job)
+
+
+def _later_interlaced(job: Job, source: VideoSource) -> bool:
+    """Whether a film which begins progressive is known to be interlaced in parts."""
+    settled = job.deinterlace or source.info.interlaced or not job.source.is_file()
+    return not settled and later_interlaced(job.source, source.stream.index)
 
 
 def _output(

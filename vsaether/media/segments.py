@@ -60,7 +60,7 @@ class Recipe:
 def open_source(job: Job) -> VideoSource:
     """The video of a job. Every process that decodes, decodes this."""
     folder = job.output.parent if job.output.parent.is_dir() else None
-    return VideoSource(job.source, job.tags, job.deinterlace, folder)
+    return VideoSource(job.source, job.tags, job.deinterlace, folder, job.interlaced)
 
 
 class SegmentWriter:

@@ -48,6 +48,8 @@ class Job:
     drop_unsupported: bool = False
     deinterlace: str | None = None
     """Which frames are deinterlaced (see deinterlace.MODES); None: none, fields are upscaled as they are."""
+    interlaced: bool = field(default=False, metadata=_ASIDE)
+    """Whether frames behind the first ones are known to be interlaced."""
     audio_codec: str | None = None
     """What sound becomes that the container cannot carry as it is; None: a usual codec."""
     pipe: str | None = None

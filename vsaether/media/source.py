@@ -65,13 +65,19 @@ class Damage:
 class VideoSource:
     """An opened video file, which may be a pipe: it is read once. ``info`` describes its video; iterate over it once.
 
-    Packets which come in the file before the first frames wait in a ``folder``, if they are many.
+    Packets which come in the file before the first frames wait in a ``folder``, if they are many. ``interlaced`` says
+    that frames behind the first ones are.
 
     Raises MediaError if the file cannot be opened, or holds no video which can be decoded.
     """
 
     def __init__(
-        self, path: Path, tags: TagOverride = AS_TAGGED, deinterlace: str | None = None, folder: Path | None = None
+        self,
+        path: Path,
+        tags: TagOverride = AS_TAGGED,
+        deinterlace: str | None = None,
+        folder: Path | None = None,
+        interlaced: bool = False,
     ) -> None:
         self._deinterlace = deinterlace
         self.path = path
@@ -95,7 +101,7 @@ class VideoSource:
             self._ahead: deque[tuple[av.VideoFrame | None, Fraction]] = deque()
             self._packets = PacketQueue(folder)  # one for each None
             self._rest = self._read()
-            self.info, self._by_dts = self._probe()
+            self.info, self._by_dts = self._probe(interlaced)
         except BaseException:
             self.container.close()
             raise
@@ -225,7 +231,7 @@ class VideoSource:
         gap = (told - end) * self.info.rate
         return round(gap) if gap > Fraction(3, 2) else 0
 
-    def _probe(self) -> tuple[VideoInfo, bool]:
+    def _probe(self, interlaced: bool) -> tuple[VideoInfo, bool]:
         """Decode the first frames ahead: much is only told there. Also whether pts are wrong, but dts right."""
         context, stream = self.stream.codec_context, self.stream
         told, field_order = context.coded_side_data, context.field_order
@@ -248,6 +254,7 @@ class VideoSource:
         times = [f.dts if by_dts else f.pts for f in frames]
         grid = Grid.find(times, fraction(stream.time_base), rates)
         rate = grid.rate if grid else _rate(stream)
+        fields = [frame.interlaced_frame for frame in frames]
         info = VideoInfo(
             width=first.width,
             height=first.height,
@@ -257,7 +264,8 @@ class VideoSource:
             rate=rate,
             time_base=fraction(stream.time_base),
             frames=stream.frames or round(_duration(self.container, stream) * rate),
-            interlaced=any(frame.interlaced_frame for frame in frames),
+            interlaced=interlaced or any(fields),
+            mixed=(interlaced or any(fields)) and not all(fields),
             field_order=field_order,
             display_matrix=told.get("display_matrix") or side_data.get(SideData.DISPLAYMATRIX),
             mastering=told.get("mastering_display_metadata") or side_data.get(SideData.MASTERING_DISPLAY_METADATA),
