@@ -19,7 +19,7 @@ SHARES = ("final_lr", "ema", "freeze_norm", "float32_from", "freeze_ranges", "fl
 LARGEST = 1e9  # of every other number; keeps infinity out
 OTHERS = {  # options that the stage does not have
     "float": ("freeze_ranges", "calibration_batches"),
-    "qat": ("anneal", "freeze_norm", "float32_from", "init", "teacher"),
+    "qat": ("anneal", "freeze_norm", "float32_from", "teacher"),
 }
 
 
@@ -42,7 +42,7 @@ class Stage:
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
     save_every: int = 500
-    init: str = ""  # float: path of a checkpoint to start from
+    init: str = ""  # path of a checkpoint to start from; qat: one with ranges, in place of calibration
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
     bilevel: float = 0.0  # share of crops whose channels are 0 or 255 at every pixel

@@ -30,6 +30,7 @@ from export import quantizer
 from export.equalise import equalise
 from export.metrics import BT601
 from export.quality import score
+from export.ranges import load_quantized
 from presets.command import run_command
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
@@ -130,6 +131,20 @@ def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn
     return model
 
 
+def trained_ranges(teacher: arch.Upscaler, stage: Stage) -> nn.Module:
+    """The fake-quantised network of the checkpoint that the qat stage begins with; its ranges go on being learnt."""
+    state = arch.read_checkpoint(stage.init)
+    model = load_quantized(state) if arch.split_ranges(state)[1] else None
+    if model is None or getattr(model, "config", None) != teacher.config:
+        found = "a float network" if model is None else getattr(model, "config", None)
+        raise TrainingError(
+            f"{stage.init} holds {found}; init of the qat stage is a checkpoint of quantisation-aware training of "
+            f"{teacher.config}."
+        )
+    quantizer.learn_ranges(model)
+    return model
+
+
 def train(args: argparse.Namespace) -> None:
     """Run or resume one stage until its steps or the time are used up."""
     started = time.monotonic()
@@ -172,7 +187,7 @@ def train(args: argparse.Namespace) -> None:
     if teacher is not None and qat:
         # steps that training never reaches: calibration sees other crops
         batches = [data.batch(10**9 + i).lr for i in range(stage.calibration_batches)]
-        model = fake_quantise(teacher, stage, batches)
+        model = trained_ranges(teacher, stage) if stage.init else fake_quantise(teacher, stage, batches)
     if stage.answers:
         teacher = None
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
