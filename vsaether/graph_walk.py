@@ -26,7 +26,10 @@ def refuse(reason: str) -> NoReturn:
 
 
 class GraphWalk:
-    """Follows a graph from tensor to tensor; `left` counts the nodes that were not taken."""
+    """Follows a graph from tensor to tensor; `left` counts the nodes that were not taken.
+
+    x and y are names of tensors. What is not as expected raises UnsupportedModelError.
+    """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -56,27 +59,33 @@ class GraphWalk:
         return z, float(constants[0])
 
     def convs(self, x: str) -> list[NodeProto]:
+        """The convolutions that take x and were not taken yet."""
         return [node for node in self.consumers.get(x, ()) if node.op_type == "Conv"]
 
     def attribute(self, x: str, name: str) -> Any:
+        """An attribute of the first convolution that takes x; None where it has none of that name."""
         convs = self.convs(x)
         if not convs:
             refuse("it rounds what is no convolution's input")
         return _attributes(convs[0]).get(name)
 
     def groups(self, x: str) -> int:
+        """The groups of the first convolution that takes x."""
         return self.attribute(x, "group") or 1
 
     def kernel_size(self, x: str) -> int:
+        """The height of the kernel of the first convolution that takes x."""
         return (self.attribute(x, "kernel_shape") or [0])[0]
 
     def conv(self, x: str, kernel: int, groups: int = 1) -> tuple[str, Conv]:
+        """The one int8 convolution of x, of that geometry: its output, and its weights."""
         convs = self.convs(x)
         if len(convs) != 1:
             refuse(f"{len(convs)} convolutions share an input where one is known")
         return self.conv_node(convs[0], x, kernel, groups)
 
     def conv_node(self, node: NodeProto, x: str, kernel: int, groups: int) -> tuple[str, Conv]:
+        """That convolution of x, as `conv` does."""
         source = self.weights.get(node.input[1]) if len(node.input) == 3 else None
         if source is None or node.input[0] != x or node.input[2] not in self.constants:
             refuse(f"the convolution {node.name} has no int8 weights, or no bias")
@@ -93,15 +102,18 @@ class GraphWalk:
         return node.output[0], Conv(weight, scale, bias)
 
     def add(self, x: str, y: str) -> str:
+        """The sum of x and y."""
         return self.binary("Add", x, y)
 
     def binary(self, op: str, x: str, y: str) -> str:
+        """The output of an operator of x and y, in either order."""
         for names in ([x, y], [y, x]):
             if any(node.op_type == op and list(node.input) == names for node in self.consumers.get(x, ())):
                 return self.take_node(op, names, {}).output[0]
         refuse(f"it has no {op} of {x} and {y}")
 
     def is_next(self, x: str, op: str) -> bool:
+        """Whether an operator of that kind, and nothing else, takes x."""
         return [node.op_type for node in self.consumers.get(x, ())] == [op]
 
     def take(
@@ -120,6 +132,7 @@ class GraphWalk:
         return node.output[0], [self.constants[name] for name in node.input[1:]]
 
     def take_node(self, op: str, inputs: Sequence[str], attributes: dict[str, Any]) -> NodeProto:
+        """The node of that operator with exactly these inputs and attributes."""
         for node in self.consumers.get(inputs[0], ()):
             if node.op_type == op and list(node.input) == list(inputs):
                 self.check_attributes(node, attributes)
@@ -132,11 +145,13 @@ class GraphWalk:
 
     @staticmethod
     def check_attributes(node: NodeProto, expected: dict[str, Any]) -> None:
+        """Refuse a node that has other attributes."""
         if _attributes(node) != expected:
             refuse(f"{node.op_type} {node.name} has the attributes {_attributes(node)}; known are {expected}")
 
     @staticmethod
     def expect(condition: bool, part: str) -> None:
+        """Refuse the model where a part of it is not as it should be."""
         if not condition:
             refuse(f"{part} is not as the kernels know it")
 

@@ -68,6 +68,7 @@ def _fail(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line, all commands of it."""
     parser = argparse.ArgumentParser(
         prog="vsaether",
         description="Upscale video and images with AetherNet.",
