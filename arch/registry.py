@@ -109,14 +109,24 @@ def load(source: str | os.PathLike[str], *, img_range: float = 1.0) -> Upscaler:
     Of a released network it is the float form with its training branches.
     Raises CheckpointError as `read_checkpoint` and `inspect` do, presets.PresetError where a release is damaged.
     """
-    path = Path(source)
-    if isinstance(source, str) and not path.suffix and source in presets.names():  # a checkpoint has a suffix
-        path = presets.verified(source, "notfused")
+    path = locate(source)
     state = read_checkpoint(path)
     try:
         return from_state_dict(state, img_range=img_range)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def locate(source: str | os.PathLike[str], kind: presets.Kind = "notfused") -> Path:
+    """The checkpoint file that a path or a released network's name ("small_2x") stands for.
+
+    kind: of a released network, the file as trained, or with the ranges of its quantisation-aware training ("qat").
+    Raises presets.PresetError where the release is damaged; a path may be of no file.
+    """
+    path = Path(source)
+    if isinstance(source, str) and not path.suffix and source in presets.names():  # a checkpoint has a suffix
+        return presets.verified(source, kind)
+    return path
 
 
 def _marks() -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ class Record:
     def __init__(self, path: Path, deadline: float) -> None:
         self.deadline = deadline
         self.path = path
-        self.file = path.open("a")
+        self.file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Record:
         return self
@@ -59,7 +59,7 @@ class Record:
 def read(path: Path) -> list[dict[str, Any]]:
     """The entries; a last line that was cut off is left out."""
     entries = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             entries.append(json.loads(line))
         except ValueError:

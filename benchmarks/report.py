@@ -49,7 +49,7 @@ def main() -> int:
     measured = {name: presets.load(name) for name in presets.names()}
     times = milliseconds(speed)
     figures = engines(measured)
-    files.write(README, readme(README.read_text(), short(figures, speed)).encode())
+    files.write(README, readme(README.read_text(encoding="utf-8"), short(figures, speed)).encode())
     files.write(DOCS / "results" / "quality.md", page(figures, speed).encode())
     shown = {name: time for name, time in times.items() if name.endswith("int8") or name not in figures}
     where = f"ms a frame of {speed['size']}, 2x, {speed['machine']['cores']} CPU cores (README's table; peers in gray)"

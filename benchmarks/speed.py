@@ -81,10 +81,10 @@ def in_process(part: Callable[..., Result], *args: Any) -> Result:
 def machine() -> dict[str, str]:
     """What the numbers were measured on."""
     model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
-    flags = Path("/proc/cpuinfo").read_text()
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return {
         "cpu": model,
         "cores": str(os.cpu_count()),

@@ -85,9 +85,11 @@ def milliseconds(run: Run, x: np.ndarray, seconds: float = 2.0) -> float:
 
 
 def check_installed() -> None:
-    """Raise ExportError where a runtime that verification needs is missing."""
+    """Raise ExportError where a runtime that verification needs is missing, or cannot be loaded."""
     try:
         import onnxruntime  # noqa: F401
         import openvino  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed; verification needs it: pip install .[export]") from error
+    except ImportError as error:  # its libraries: one is missing, or there is too little memory for them
+        raise ExportError(f"A runtime that verification needs cannot be loaded: {error}.") from error

@@ -24,7 +24,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 def names() -> list[str]:
     """The presets that there are, in alphabetical order."""
-    return sorted(p.parent.name for p in DIR.glob("*/preset.json"))
+    return sorted(p.parent.name for p in DIR.glob("[!.]*/preset.json"))
 
 
 def engines() -> list[str]:
@@ -61,7 +61,12 @@ def load(name: str) -> dict[str, Any]:
 
 def save(name: str, facts: dict[str, Any]) -> None:
     """Write the description of a preset. Raises PresetError where that is impossible."""
-    path = DIR / name / "preset.json"
+    save_in(DIR / name, facts)
+
+
+def save_in(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the description of a preset into its folder, wherever that lies. Raises PresetError as `save` does."""
+    path = folder / "preset.json"
     try:
         files.write(path, json.dumps(facts, indent=1).encode() + b"\n")
     except OSError as error:

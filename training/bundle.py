@@ -128,13 +128,14 @@ def code() -> Iterator[tuple[str, bytes]]:
 
 def configuration(path: Path, init: Path | None) -> dict[str, bytes]:
     """config.toml and the checkpoints that it names, as .pth, which needs torch alone."""
-    text = path.read_text()
-    _, stage = read_config(path, "float")
+    text = path.read_text(encoding="utf-8")
+    config, stage = read_config(path, "float")
     if init and not stage.init:
-        text = text.replace("[float]\n", f'[float]\ninit = "{stage.init}"\n', 1)
+        text = text.replace("[float]\n", '[float]\ninit = ""\n', 1)
     files = {}
-    for key, named, source in (("init", stage.init, init or stage.init), ("teacher", stage.teacher, stage.teacher)):
+    for key, source in (("init", init or stage.init), ("teacher", stage.teacher)):
         if source:
+            named = config["float"].get(key, "")
             files[f"{key}.pth"] = pickled(arch.read_checkpoint(Path(source)))
             text, count = re.subn(rf"(?m)^{key} *= *([\"']){re.escape(named)}\1", f'{key} = "{key}.pth"', text)
             if count != 1:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import arch
+from arch.registry import locate
+from presets import Kind
 from training.degrade import Video
 from training.errors import TrainingError
 from training.optimizer import OPTIMIZERS
@@ -42,13 +44,15 @@ class Stage:
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
     save_every: int = 500
-    init: str = ""  # path of a checkpoint to start from; qat: one with ranges, in place of calibration
+    init: str = (
+        ""  # a checkpoint to start from, or a released network ("small_2x"); qat: one with ranges, not calibrated
+    )
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
     bilevel: float = 0.0  # share of crops whose channels are 0 or 255 at every pixel
     shares: dict[str, float] = dataclasses.field(default_factory=dict)  # see training.data.share; by area without it
     degradation: str = "bicubic"  # how LR is made: "bicubic", or "video" (training.degrade)
-    teacher: str = ""  # float: path of a checkpoint whose answer is a target beside HR; qat: the float network is that
+    teacher: str = ""  # float: a network, named so too, whose answer is a target beside HR; qat: the float one is that
     answers: str = ""  # folder that training.answers wrote for these images; instead of a teacher's, computed anew
     target: str = "both"  # with a teacher or answers: HR and the answer, their "mean", or the answer alone, "teacher"
     ensemble: int = 0  # 2, 4 or 8: the teacher's answer is its mean over so many flips
@@ -56,9 +60,12 @@ class Stage:
 
 
 def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
-    """A configuration and the schedule of one stage; TrainingError where either is not as it should be."""
+    """A configuration and the schedule of one stage, whose checkpoints are paths; released networks have become theirs.
+
+    Raises TrainingError where either is not as it should be, presets.PresetError where a release is damaged.
+    """
     try:
-        config = tomllib.loads(path.read_text())
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} is not readable as a configuration ({error}).") from None
     section, start = config.get(name), config.get("float")
@@ -88,7 +95,9 @@ def read_config(path: Path, name: str) -> tuple[dict[str, Any], Stage]:
     if stage.answers and (stage.teacher or stage.ensemble or stage.degradation != "bicubic"):
         others = "a teacher, an ensemble or another degradation than bicubic"
         raise TrainingError(f"{path}: section [{name}]: answers are computed beforehand, and go with no {others}.")
-    return config, stage
+    kinds: dict[str, Kind] = {"init": "qat" if name == "qat" else "notfused", "teacher": "notfused"}
+    files = {key: str(locate(given, kind)) for key, kind in kinds.items() if (given := getattr(stage, key))}
+    return config, dataclasses.replace(stage, **files)
 
 
 def type_error(kind: str, name: str, value: Any) -> str:

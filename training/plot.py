@@ -29,7 +29,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
         if not path.is_file():
             continue
         try:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             curves[stage] = {column: [float(row[column]) for row in rows] for column in COLUMNS}
         except (KeyError, TypeError, ValueError) as error:

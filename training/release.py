@@ -12,7 +12,6 @@ import argparse
 import csv
 import datetime
 import hashlib
-import os
 import platform
 import shutil
 import sys
@@ -27,6 +26,7 @@ from export.errors import ExportError
 from export.quality import measure
 from export.report import table
 from presets import PRECISIONS
+from presets import files as written
 from presets.command import run_command
 from training.resume import find_state, read_facts
 
@@ -50,6 +50,7 @@ def main() -> int:
 def release(args: argparse.Namespace) -> dict[str, Any]:
     """Write the preset's folder and return export.build's report."""
     out = presets.DIR / args.name
+    recover(out)
     present = presets.load(args.name)["measured"] if args.name in presets.names() else {}
     refuse_unmeasured(present, args)
     training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
@@ -72,31 +73,59 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
             measured[precision] = measured.get(precision, {}) | figures
         if not args.allow_worse:
             refuse_worse(present, measured)
-        out.mkdir(parents=True, exist_ok=True)
-        for path in sorted(staged.iterdir()):
-            os.replace(path, out / path.name)
+        training["qat"]["origin"] = files["notfused"]["sha256"]  # the same weights, as they are released
+        preset = {
+            "name": args.name,
+            "variant": report["variant"],
+            "scale": report["scale"],
+            "receptive_radius": report["receptive_radius"],
+            "status": args.status,
+            "licence": "MIT",
+            "options": report["config"],
+            "files": files,
+            "training": {
+                **training,
+                "hardware": args.hardware,
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "data": args.data,
+            },
+            "measured": measured,  # more by benchmarks.quality --presets
+        }
+        presets.save_in(staged, preset)
+        replace(out, staged)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    training["qat"]["origin"] = files["notfused"]["sha256"]  # the same weights, as they are released
-    preset = {
-        "name": args.name,
-        "variant": report["variant"],
-        "scale": report["scale"],
-        "receptive_radius": report["receptive_radius"],
-        "status": args.status,
-        "licence": "MIT",
-        "options": report["config"],
-        "files": files,
-        "training": {
-            **training,
-            "hardware": args.hardware,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "data": args.data,
-        },
-        "measured": measured,  # more by benchmarks.quality --presets
-    }
-    presets.save(args.name, preset)
     return report
+
+
+def replace(out: Path, staged: Path) -> None:
+    """Put a whole preset in another's place; `recover` sets right what was cut off between the two renamings.
+
+    What of the other is no file of its release, such as openmodeldb.json, is kept.
+    """
+    if out.exists():
+        released = {entry["file"] for entry in presets.load(out.name)["files"].values()}
+        for path in out.iterdir():
+            if path.name not in released and not (staged / path.name).exists():
+                written.write(staged / path.name, path.read_bytes())
+        out.rename(earlier(out))
+    staged.rename(out)
+    written.sync(out.parent)
+    shutil.rmtree(earlier(out), ignore_errors=True)
+
+
+def recover(out: Path) -> None:
+    """Bring a preset back that lost its name to a release that did not end, and clear what such a one left."""
+    if earlier(out).exists():
+        if out.exists():
+            shutil.rmtree(earlier(out))
+        else:
+            earlier(out).rename(out)
+
+
+def earlier(out: Path) -> Path:
+    """Where a preset lies while another takes its place."""
+    return out.with_name(f".{out.name}.old")
 
 
 def refuse_unmeasured(present: dict[str, Any], args: argparse.Namespace) -> None:
@@ -145,7 +174,7 @@ def finished(run: Path, stage: str) -> dict[str, Any]:
     facts = read_facts(folder)
     config, step = facts["config"], facts["step"]
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             last = list(csv.DictReader(file))[-1]
         reached, psnr = int(last["step"]), float(last["psnr_y"])
     except (OSError, IndexError, KeyError, ValueError) as error:

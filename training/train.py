@@ -409,7 +409,7 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
 def last_logged(path: Path) -> int:
     """The last step of a curve; 0 where there is none."""
     try:
-        return int(path.read_text().splitlines()[-1].partition(",")[0])
+        return int(path.read_text(encoding="utf-8").splitlines()[-1].partition(",")[0])
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -418,7 +418,7 @@ def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None
     """One line to the terminal and to the curve."""
     print(f"step {step}: loss {loss:.5f}, validation {psnr:.3f} dB, {seconds:.3f} s/step", flush=True)
     new = not path.exists()
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(["step", "loss", "psnr_y", "seconds_per_step"])

@@ -220,7 +220,7 @@ def digest(key: Key) -> str:
 def _read(sidecar: Path) -> Entry | None:
     """The entry that a side-car describes, if its engine is there."""
     try:
-        facts = json.loads(sidecar.read_text())
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
         path = sidecar.with_suffix(ENGINE)
         return Entry(path, path.stat().st_size, sidecar.stat().st_mtime, facts["sha256"], facts["key"])
     except (OSError, ValueError, KeyError, TypeError):

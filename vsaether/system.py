@@ -60,7 +60,7 @@ def _group_limits(groups: Path, root: Path) -> list[int]:
     them, in version 2 (/memory.max) and version 1 (/memory/memory.limit_in_bytes).
     """
     try:
-        lines = groups.read_text().splitlines()
+        lines = groups.read_text(encoding="utf-8").splitlines()
     except OSError:  # another system
         return []
     found = []

@@ -39,6 +39,7 @@ class LaterBlock(nn.Module):
 
 
 def norm_of(config: AetherNetLaterConfig) -> nn.Module:
+    """The norm of a form that checkpoints hold, on (N, embed_dim, H, W)."""
     if config.norm == "layer":
         return LayerNorm2d(config.embed_dim, eps=LAYER_NORM_EPS)
     return RunningNorm(config.embed_dim, fused=config.fused == "kernel")
@@ -69,6 +70,7 @@ def channel_norm(source: Mapping[str, Tensor], prefix: str, *, affine: bool = Tr
 
 
 def gain_and_shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
+    """A norm's affine, x * gain + shift, both (dim,); of a batch norm with its running statistics in it."""
     weight, bias = state[prefix + "weight"].flatten(), state[prefix + "bias"].flatten()
     if prefix + "running_var" not in state:
         return weight, bias

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -146,3 +149,33 @@ def test_an_unfinished_run_is_refused(
     assert release_run(run, monkeypatch) == 1
     assert missing in capsys.readouterr().err
     assert not folder.exists() or not any(folder.rglob("*.*"))
+
+
+@pytest.mark.parametrize("crash_at", [1, 2, 3])
+def test_a_release_cut_off_leaves_a_whole_preset(
+    crash_at: int, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first renaming, between the two, and before the old one is removed; a file of no release is kept."""
+    (released / "mine" / "openmodeldb.json").write_text("{}")
+    staged = Path(shutil.copytree(released / "mine", released / ".mine.new"))
+    presets.save_in(staged, presets.load("mine") | {"status": "release"})
+    steps = 0
+
+    def step(then: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == crash_at:
+            raise KeyboardInterrupt
+        return then(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", functools.partialmethod(lambda self, then, to: step(then, self, to), Path.rename))
+        patch.setattr(shutil, "rmtree", functools.partial(step, shutil.rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            release.replace(released / "mine", staged)
+    release.recover(released / "mine")
+    assert presets.names() == ["mine"]
+    assert presets.load("mine")["status"] == ("release" if crash_at == 3 else "interim")
+    assert all(presets.read("mine", kind) for kind in presets.load("mine")["files"])
+    assert (released / "mine" / "openmodeldb.json").read_text() == "{}"
+    assert not (released / ".mine.old").exists()

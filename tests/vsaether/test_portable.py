@@ -49,6 +49,12 @@ def unportable(source: str) -> Iterator[str]:
             and node.value.startswith(("/proc/", "/sys/"))
         ):
             yield node.value
+        if isinstance(node, ast.Call) and not any(keyword.arg == "encoding" for keyword in node.keywords):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            modes = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+            binary = any(isinstance(mode, str) and "b" in mode for mode in modes)
+            if called in ("read_text", "write_text") or (isinstance(node.func, ast.Name) and called == "open"):
+                yield from [] if binary else [f"{called} without an encoding"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -74,11 +80,13 @@ def test_c_and_cpp_ask_the_system_in_one_place() -> None:
 
 def test_what_is_unportable_is_found() -> None:
     source = "import os, signal, ctypes, resource\nfrom os import getuid\nos.sysconf('x'); signal.SIGHUP\n"
-    assert sorted(unportable(f"{source}ctypes.CDLL(None); open('/proc/self/statm')")) == [
+    source += "path.read_text(); open('x', 'rb'); open('y', encoding='utf-8')\n"
+    assert sorted(unportable(f"{source}ctypes.CDLL(None); open('/proc/self/statm', 'rb')")) == [
         "/proc/self/statm",
         "ctypes.CDLL(None)",
         "getuid",
         "os.sysconf",
+        "read_text without an encoding",
         "resource",
         "signal.SIGHUP",
     ]
