@@ -33,10 +33,8 @@ PUBLISHED = {  # Y-PSNR / SSIM of peers on BENCHMARKS, 2x, as their authors or t
     "SMFANet": ("38.08 / 0.9607", "33.65 / 0.9185", "32.22 / 0.9002", "32.20 / 0.9282"),
     "SMFANet+": ("38.19 / 0.9611", "33.92 / 0.9207", "32.32 / 0.9015", "32.70 / 0.9331"),
 }
-SOURCES = (
-    "Compact and SPAN: [traiNNer-redux's benchmarks](https://github.com/the-database/traiNNer-redux); "
-    "SMFANet: [its authors' figures](https://github.com/Zheng-MJ/SMFANet), DF2K"
-)
+TIMED_SOURCE = "Compact and SPAN: [traiNNer-redux's benchmarks](https://github.com/the-database/traiNNer-redux)"
+SOURCES = f"{TIMED_SOURCE}; SMFANet: [its authors' figures](https://github.com/Zheng-MJ/SMFANet), DF2K"
 NATIVE = " (native)"  # ends the name of an engine in our own kernels in speed.json
 Presets = dict[str, dict[str, Any]]
 Figures = dict[str, dict[str, dict[str, float]]]
@@ -93,14 +91,14 @@ def engines(measured: Presets) -> Figures:
     return figures
 
 
-def conditions(speed: dict[str, Any]) -> str:
-    """How the times were measured, and what is known of the peers."""
+def conditions(speed: dict[str, Any], sources: str) -> str:
+    """How the times were measured, and where the peers' quality is from."""
     own = ", our int8 in our own kernels" if any(name.endswith(NATIVE) for name in speed["networks"]) else ""
     machine = speed["machine"]
     return (
         f"Y-PSNR in dB / SSIM, 2x. Time: the network alone on OpenVINO{own}, "
         f"{speed['size']} input, {machine['cores']} cores of an {machine['cpu']}, int8 with "
-        f"{machine['int8 instructions']}. Peers: their quality is as published, in float ({SOURCES}), their times were "
+        f"{machine['int8 instructions']}. Peers: their quality is as published, in float ({sources}), their times were "
         "measured with random weights."
     )
 
@@ -114,7 +112,7 @@ def short(figures: Figures, speed: dict[str, Any]) -> str:
     for name in sorted(rows, key=lambda n: (times[n], n)):
         meant = cards.MEANT[presets.split(name)[0]] if name in figures else "a peer"
         lines.append(f"| {name} | {meant} | {rows[name]} | {times[name]:.0f} |")
-    return "\n".join([*lines, "", conditions(speed)]) + "\n"
+    return "\n".join([*lines, "", conditions(speed, TIMED_SOURCE)]) + "\n"
 
 
 def page(figures: Figures, speed: dict[str, Any]) -> str:
@@ -137,7 +135,10 @@ def page(figures: Figures, speed: dict[str, Any]) -> str:
             rows[name] = [published.get(f, "—") for f in folders]
     for name in sorted(rows, key=lambda n: (n not in figures, times.get(n, math.inf), n)):
         lines.append(f"| {name} | {' | '.join(rows[name])} | {f'{times[name]:.0f}' if name in times else '—'} |")
-    return "\n".join([*lines, "", conditions(speed), "", "—: not published, or not timed: fp16 is for cards."]) + "\n"
+    return (
+        "\n".join([*lines, "", conditions(speed, SOURCES), "", "—: not published, or not timed: fp16 is for cards."])
+        + "\n"
+    )
 
 
 def cell(figures: dict[str, float]) -> str:

@@ -5,8 +5,8 @@ image's H and W: what `answers` of a configuration names. With --mean, an answer
 first network's or the mean of the others', whichever is nearer to the image, so that a network that was trained on
 photos alone does not teach what it never saw. What begins as --only names (text, clip art) has the first network's.
 
-A network is a checkpoint that `arch.load` reads, or FILE.py:FUNCTION, a function that returns a torch module which
-takes (N, 3, h, w) in [0, 1] and returns (N, 3, s*h, s*w).
+A network is a checkpoint or a released network's name, as `arch.load` reads them, or FILE.py:FUNCTION, a function that
+returns a torch module which takes (N, 3, h, w) in [0, 1] and returns (N, 3, s*h, s*w).
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compute answers to training images.")
     parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the answers")
-    parser.add_argument("--first", required=True, metavar="NET", help="a checkpoint, or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--first", required=True, metavar="NET", help="a checkpoint, a released network, or FILE.py:FUNCTION"
+    )
     parser.add_argument("--mean", nargs="+", default=[], metavar="NET", help="networks whose mean competes with it")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="beginnings of names for --first alone")
     parser.add_argument("--scale", type=int, default=2)

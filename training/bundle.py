@@ -111,7 +111,7 @@ def bundle(args: argparse.Namespace) -> str:
     args.out.mkdir(parents=True, exist_ok=True)
     pieces = write_pieces(files, args.out, most)
     script = args.out / "run.sh"
-    script.write_text(RUN)
+    script.write_text(RUN, encoding="utf-8")
     script.chmod(0o755)
     total = sum(p.stat().st_size for p in pieces) / MIB
     return (

@@ -44,9 +44,7 @@ class Stage:
     freeze_ranges: float = 1.0  # qat: share of the steps after which ranges are frozen
     calibration_batches: int = 16  # qat
     save_every: int = 500
-    init: str = (
-        ""  # a checkpoint to start from, or a released network ("small_2x"); qat: one with ranges, not calibrated
-    )
+    init: str = ""  # a checkpoint to start from, or a released network ("small_2x"); qat: one with ranges
     seed: int = 0
     flat: float = 0.02  # share of crops of one constant colour
     bilevel: float = 0.0  # share of crops whose channels are 0 or 255 at every pixel

@@ -46,7 +46,7 @@ def save_state(
                 (new / f"{part}{f'.{number}' if number else ''}.pth").write_bytes(pickled(shard))
         files = sorted(p.name for p in new.iterdir())
         facts = {"step": step, "stage": stage, "origin": origin, "config": config, "files": files}
-        (new / "state.json").write_text(json.dumps(facts, indent=1))
+        (new / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         for path in [*new.iterdir(), new]:
             sync(path)
         if folder.exists():  # otherwise the old one is the only one: a run was killed between these two renames
@@ -80,7 +80,7 @@ def find_state(folder: Path) -> Path | None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """A state's step, stage, origin, configuration and files. Raises TrainingError where they are damaged."""
     try:
-        facts = json.loads((folder / "state.json").read_text())
+        facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if not isinstance(facts["step"], int) or not isinstance(facts["config"][facts["stage"]], dict):
             raise ValueError("state.json is not as it was written")
         return facts | {"files": [str(name) for name in facts["files"]]}
