@@ -208,7 +208,7 @@ def _finite(value: float) -> float | None:
 
 def _page(data: dict[str, Any], pictures: dict[int, list[str]]) -> str:
     folder = files("vsaether.report") / "data"
-    parts = {name: (folder / f"compare.{name}").read_text("utf-8") for name in ("html", "css", "js")}
+    parts = {name: (folder / f"compare.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     scripts = [
         f'<script type="text/plain" id="picture-{place}-{side}">{text}</script>'
         for place, each in pictures.items()
