@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+import arch
+from arch.upscaler import Upscaler
 
 State = dict[str, Tensor]
 
@@ -26,6 +30,25 @@ def forward(state: State, image: Tensor, scale: int, *, res_scale: float = 1.0, 
     if has(state, "blocks."):
         return tiny(state, image, scale)
     return net(state, image, scale, img_range)
+
+
+def restated(model: Upscaler, image: Tensor) -> Tensor:
+    """What the formulas say of a network's own state dict."""
+    config: Any = model.config
+    other = {"res_scale": getattr(config, "res_scale", 1.0), "img_range": getattr(config, "img_range", 1.0)}
+    return forward(dict(model.state_dict()), image, config.scale, **other)
+
+
+def compare(model: Upscaler, image: Tensor) -> None:
+    """The network and its deployed form give what the formulas say of the one's and of the other's state dict."""
+    fused = arch.fuse(model)
+    with torch.inference_mode():
+        expected = restated(model, image)
+        assert expected.std() > 0.001, "the weights give a flat image and test nothing"
+        size = (image.shape[2] * model.scale, image.shape[3] * model.scale)
+        assert expected.shape == (len(image), image.shape[1], *size)
+        for output in (model(image), fused(image), restated(fused, image)):
+            assert (output - expected).abs().max() <= 1e-5
 
 
 def net(state: State, image: Tensor, scale: int, img_range: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -12,14 +13,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "layer": lambda: arch.AetherNet(3, 8, (1, 1), lk_kernel=5, drop_path_rate=0.0),
-    "batch": lambda: arch.AetherNet(
-        3, 8, (1,), lk_kernel=7, norm="batch", gate="relu", deployed_kernel=3, tail="direct"
-    ),
-    "residual": lambda: arch.AetherNet(3, 8, (1,), lk_kernel=5, image_residual=True, upscale=3),
-    "border": lambda: arch.AetherNet(3, 8, (1,), lk_kernel=5, border=3),
-    "tiny": lambda: arch.aether_tiny(embed_dim=8, depth=3),
+from ..nets import built, later, net, tiny
+
+MODELS: dict[str, arch.Config] = {
+    "layer": net(embed_dim=8, depths=(1, 1)),
+    "batch": net(embed_dim=8, norm="batch", gate="relu", deployed_kernel=3, tail="direct"),
+    "residual": net(embed_dim=8, depths=(1,), image_residual=True, scale=3),
+    "border": net(embed_dim=8, depths=(1,), border=3),
+    "later": later(embed_dim=9),
+    "tiny": tiny(depth=3, border=2),
 }
 
 
@@ -40,11 +42,11 @@ def step(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_validation_between_steps_sees_fresh_weights(name: str) -> None:
-    """Nothing is cached on eval(): the output after a step is that of the new weights."""
-    model = MODELS[name]()
+    """Nothing is cached on eval(), and after the first step the loss reaches every parameter."""
+    model = MODELS[name].build()
     image = torch.rand(1, 3, 8, 8)
     outputs = []
-    for _ in range(3):
+    for _ in range(4):  # a last convolution may start at zero
         step(model)
         with torch.inference_mode():
             outputs.append(model.eval()(image))
@@ -52,28 +54,29 @@ def test_validation_between_steps_sees_fresh_weights(name: str) -> None:
         rebuilt.load_state_dict(model.state_dict())
         with torch.inference_mode():
             assert torch.equal(rebuilt.eval()(image), outputs[-1])
-    assert not torch.equal(outputs[0], outputs[1])
-    assert not torch.equal(outputs[1], outputs[2])
+    assert not any(torch.equal(*pair) for pair in itertools.pairwise(outputs))
+    assert not [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_learns(name: str) -> None:
-    """After the first step (a last convolution may start at zero), the loss reaches every parameter."""
-    model = MODELS[name]()
-    for _ in range(4):
-        step(model)
-    for key, parameter in model.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.abs().sum() > 0, key
+def test_training_computes_the_same_but_for_what_is_random(name: str) -> None:
+    model = built(MODELS[name])
+    image = torch.rand(2, 3, 12, 12)
+    expected = model(image)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (arch.DropPath, nn.BatchNorm2d)):
+            module.eval()
+    assert torch.equal(model(image), expected)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_copies_and_moving_averages(name: str) -> None:
-    model = MODELS[name]()
-    with torch.inference_mode():
-        model.eval()(torch.rand(1, 3, 8, 8))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=False)
+    model = MODELS[name].build()
     image = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        model.eval()(image)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=False)
     for first in (True, False):
         step(model)
         average.update_parameters(model)
@@ -83,99 +86,21 @@ def test_copies_and_moving_averages(name: str) -> None:
             # The first update takes the weights over; buffers (batch norm's statistics) are not averaged.
             assert name == "batch" or torch.equal(average.eval()(image), model(image)) is first
     state = {key.removeprefix("module."): value for key, value in average.state_dict().items() if key != "n_averaged"}
-    assert arch.inspect(state) == model.config  # pyright: ignore[reportAttributeAccessIssue]
+    assert arch.inspect(state) == model.config
 
 
-def test_window_and_mode_survive_a_copy() -> None:
-    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3)
-    model.anneal(0.25)
-    copied = copy.deepcopy(model)
-    copied.anneal(0.0)
-    image = torch.rand(1, 3, 8, 8)
-    with torch.inference_mode():
-        assert not torch.equal(model.eval()(image), copied.eval()(image))
-    assert float(model.state_dict()["layers.0.0.conv.window"][1]) == 0.25
-
-
-@pytest.mark.parametrize("assign", [False, True])
-def test_a_loaded_window_is_the_one_that_is_used(assign: bool) -> None:
-    whole, cropped = (arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3) for _ in range(2))
-    cropped.load_state_dict(whole.state_dict())
-    cropped.anneal(0.0)
-    states = {0.0: copy.deepcopy(cropped.state_dict()), 1.0: copy.deepcopy(whole.state_dict())}
-    image = torch.rand(1, 3, 8, 8)
-    with torch.inference_mode():
-        answers = {0.0: cropped.eval()(image), 1.0: whole.eval()(image)}
-    assert not torch.equal(answers[0.0], answers[1.0])
-    for model in (whole, cropped):
-        for outer in (1.0, 0.0, 1.0):
-            model.load_state_dict(states[outer], assign=assign)
-            with torch.inference_mode():
-                assert torch.equal(model(image), answers[outer])
-
-
-WRITES: dict[str, Callable[[Tensor, float], object]] = {
-    "item": lambda window, outer: window.__setitem__(1, outer),
-    "data": lambda window, outer: window.data.__setitem__(1, outer),
-    "copy": lambda window, outer: window.copy_(torch.tensor([3.0, outer])),
-    "inference": torch.inference_mode()(lambda window, outer: window.__setitem__(1, outer)),
-}
-
-
-@pytest.mark.parametrize("write", WRITES)
-def test_the_window_is_what_its_buffer_says_whoever_wrote_it(write: str) -> None:
-    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
-    conv = model.layers[0][0].conv  # pyright: ignore[reportIndexIssue]
-    image = torch.rand(1, 3, 8, 8)
-    for outer in (0.0, 1.0, 0.5, 0.0):
-        expected = copy.deepcopy(model)
-        expected.anneal(outer)
-        WRITES[write](conv.window, outer)
-        with torch.inference_mode():
-            assert torch.equal(model(image), expected(image))
-        assert conv.kernel_and_bias()[0].shape[-1] == (3 if outer == 0.0 else 7)
-
-
-@pytest.mark.parametrize("use_buffers", [False, True])
-def test_an_average_that_outlives_the_window_can_be_fused(use_buffers: bool) -> None:
-    """The averaging copies the window's buffer, without a word to the module."""
-    model = arch.AetherNet(3, 8, (1, 1), lk_kernel=7, deployed_kernel=3)
-    average = AveragedModel(model, use_buffers=use_buffers)
-    model.anneal(0.0)
-    average.update_parameters(model)
-    if use_buffers:
-        average.update_parameters(model)
-    image = torch.rand(1, 3, 9, 9)
-    fused = arch.fuse(average.module)
-    assert fused.config.lk_kernel == 3  # pyright: ignore[reportAttributeAccessIssue]
-    with torch.inference_mode():
-        assert torch.allclose(fused(image), average.eval()(image), atol=1e-5)
-
-
-def test_a_pass_through_compiled_blocks_follows_the_window() -> None:
-    """Compiled code cannot ask the buffer: the network does, before it."""
-    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
-    plain = copy.deepcopy(model)
-    block = model.layers[0][0]  # pyright: ignore[reportIndexIssue]
-    block.compile(backend="eager")
-    image = torch.rand(1, 3, 8, 8)
-    for outer in (0.0, 1.0, 0.5, 0.0):
-        block.conv.window[1] = outer
-        plain.anneal(outer)
-        with torch.inference_mode():
-            assert torch.allclose(model(image), plain(image), atol=1e-6)
-
-
-def test_a_network_compiled_as_a_whole_takes_the_window_that_was_loaded() -> None:
-    model = arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
-    states = {outer: copy.deepcopy(model.state_dict()) for outer in (1.0, 0.0) if model.anneal(outer) is None}
-    compiled, plain = torch.compile(model, backend="eager"), copy.deepcopy(model)
-    image = torch.rand(1, 3, 8, 8)
-    for outer in (0.0, 1.0, 0.0):
-        model.load_state_dict(states[outer])
-        plain.load_state_dict(states[outer])
-        with torch.inference_mode():
-            assert torch.allclose(compiled(image), plain(image), atol=1e-6)
+@pytest.mark.parametrize("name", MODELS)
+def test_learns_a_negative(name: str) -> None:
+    """A few dozen steps bring the error down on flat images, whose negative no residual gives: gradients are right."""
+    model = MODELS[name].build()
+    losses = []
+    for _ in range(60):
+        low = torch.rand(8, 3, 1, 1).expand(8, 3, 6, 6).contiguous()
+        target = 1 - nn.functional.interpolate(low, scale_factor=model.scale)
+        loss = (model.train()(low) - target).square().mean()
+        descend(model, loss, 1e-3)
+        losses.append(loss.item())
+    assert sum(losses[-10:]) / 10 < 0.6 * sum(losses[:5]) / 5
 
 
 def test_drop_path_acts_in_training_only() -> None:
@@ -190,15 +115,82 @@ def test_drop_path_acts_in_training_only() -> None:
     assert rates == pytest.approx(torch.linspace(0, 0.9, 8).tolist())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_learns_a_negative(name: str) -> None:
-    """A few dozen steps bring the error down on flat images, whose negative no residual gives: gradients are right."""
-    model = MODELS[name]()
-    losses = []
-    for _ in range(60):
-        low = torch.rand(8, 3, 1, 1).expand(8, 3, 6, 6).contiguous()
-        target = 1 - torch.nn.functional.interpolate(low, scale_factor=model.scale)  # pyright: ignore
-        loss = (model.train()(low) - target).square().mean()
-        descend(model, loss, 1e-3)
-        losses.append(loss.item())
-    assert sum(losses[-10:]) / 10 < 0.6 * sum(losses[:5]) / 5
+# ---- the window
+
+
+def windowed() -> arch.AetherNet:
+    return arch.AetherNet(3, 8, (1,), lk_kernel=7, deployed_kernel=3).eval()
+
+
+def annealed(model: arch.AetherNet, outer: float) -> arch.AetherNet:
+    copied = copy.deepcopy(model)
+    copied.anneal(outer)
+    return copied
+
+
+def load(model: arch.AetherNet, outer: float) -> None:
+    model.load_state_dict(annealed(model, outer).state_dict())
+
+
+def assign(model: arch.AetherNet, outer: float) -> None:
+    model.load_state_dict(annealed(model, outer).state_dict(), assign=True)
+
+
+def window(model: arch.AetherNet) -> Tensor:
+    return model.get_buffer("layers.0.0.conv.window")
+
+
+WRITES: dict[str, Callable[[arch.AetherNet, float], object]] = {
+    "item": lambda model, outer: window(model).__setitem__(1, outer),
+    "data": lambda model, outer: window(model).data.__setitem__(1, outer),
+    "copy": lambda model, outer: window(model).copy_(torch.tensor([3.0, outer])),
+    "inference": torch.inference_mode()(lambda model, outer: window(model).__setitem__(1, outer)),
+    "load": load,
+    "assign": assign,
+}
+
+
+@pytest.mark.parametrize(
+    ("write", "compiled"), [*itertools.product(WRITES, ("", "block")), ("load", "whole"), ("assign", "whole")]
+)
+def test_the_window_is_what_its_buffer_says_whoever_wrote_it(write: str, compiled: str) -> None:
+    """Compiled code cannot ask the buffer: the network does, or takes what was loaded."""
+    model, image = windowed(), torch.rand(1, 3, 8, 8)
+    plain = copy.deepcopy(model)
+    run = torch.compile(model, backend="eager") if compiled == "whole" else model
+    if compiled == "block":
+        model.get_submodule("layers.0.0").compile(backend="eager")
+    outputs = []
+    for outer in (0.0, 1.0, 0.5, 0.0):
+        WRITES[write](model, outer)
+        with torch.inference_mode():
+            outputs.append(run(image))
+            assert torch.allclose(outputs[-1], annealed(plain, outer)(image), atol=1e-6 if compiled else 0, rtol=0)
+        conv = model.get_submodule("layers.0.0.conv")
+        assert isinstance(conv, arch.ReparamLargeKernelConv)
+        assert conv.kernel_and_bias()[0].shape[-1] == (3 if outer == 0.0 else 7)
+    assert not torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[1], outputs[2])
+
+
+def test_a_copys_window_is_its_own() -> None:
+    model = windowed()
+    model.anneal(0.25)
+    image, copied = torch.rand(1, 3, 8, 8), annealed(model, 0.0)
+    with torch.inference_mode():
+        assert not torch.equal(model(image), copied(image))
+    assert [float(window(m)[1]) for m in (model, copied)] == [0.25, 0.0]
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_an_average_that_outlives_the_window_can_be_fused(use_buffers: bool) -> None:
+    """The averaging copies the window's buffer, without a word to the module."""
+    model = windowed()
+    average = AveragedModel(model, use_buffers=use_buffers)
+    model.anneal(0.0)
+    for _ in range(1 + use_buffers):
+        average.update_parameters(model)
+    image = torch.rand(1, 3, 9, 9)
+    fused = arch.fuse(average.module)
+    assert fused.config.lk_kernel == 3  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.inference_mode():
+        assert torch.allclose(fused(image), average.eval()(image), atol=1e-5)

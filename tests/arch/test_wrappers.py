@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -45,11 +46,10 @@ AVERAGED = ["params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "net_
 
 @pytest.mark.parametrize("averaged", AVERAGED)
 @pytest.mark.parametrize("other", ["params", "net_g", "state_dict", "model", "generator"])
-@pytest.mark.parametrize("first", [True, False])
-def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: str, other: str, first: bool) -> None:
-    both = {averaged: good, other: raw} if first else {other: raw, averaged: good}
-    assert same(unwrap(both), good)
-    assert same(unwrap({"state": both, "epoch": 3}), good)
+def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: str, other: str) -> None:
+    for both in ({averaged: good, other: raw}, {other: raw, averaged: good}):
+        assert same(unwrap(both), good)
+        assert same(unwrap({"state": both, "epoch": 3}), good)
     flat = under(f"{averaged}.", good) | under(f"{other}.", raw)
     assert same(unwrap(flat), good)
     assert same(unwrap({"state_dict": flat}), good)
@@ -57,31 +57,82 @@ def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: 
     assert same(unwrap({"state_dict": raw, averaged: under("module.", good)}), good)
 
 
-def test_moments_of_an_optimiser_are_no_weights(good: State, raw: State) -> None:
-    named = {"model": good, "optimizer": {"exp_avg": raw, "state": {0: {"exp_avg": torch.zeros(3)}}}}
-    assert same(unwrap(named), good)
-    assert same(unwrap({"exp": good, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}}), good)
+NAMES = [
+    "params_ema",
+    "params-ema",
+    "params",
+    "net_g",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "ema",
+    "generator",
+    "G",
+]
+PREFIXES = ["", "model.", "module.", "_orig_mod.", "net_g.", "net_g.module.", "model._orig_mod.", "a.b.c."]
 
 
-@pytest.mark.parametrize("name", ["ema", "generator", "G", "weights", "net", "student"])
-@pytest.mark.parametrize(
-    "prefix", ["", "model.", "module.", "generator.", "net_g.module.", "model._orig_mod.", "a.b.c."]
-)
-def test_any_one_container_and_prefix(good: State, name: str, prefix: str) -> None:
-    inner = under(prefix, good)
-    assert same(unwrap({name: inner}), good)
-    assert same(unwrap({name: {"state_dict": inner}, "step": torch.tensor(3)}), good)
-    # what a trainer keeps beside the network
-    beside = {"loss.vgg.features.0.weight": torch.zeros(3), "discriminator.conv0.weight": torch.zeros(3)}
-    assert same(unwrap({name: inner | (beside if prefix else {})}), good)
+@pytest.mark.parametrize("name", [*NAMES, "G", "weights", "net", "student"])
+def test_any_one_container_and_prefix(good: State, name: str) -> None:
+    for prefix in PREFIXES:
+        inner = under(prefix, good)
+        # what a trainer keeps beside the network
+        beside = {"loss.vgg.features.0.weight": torch.zeros(3), "discriminator.conv0.weight": torch.zeros(3)}
+        assert same(unwrap(inner), good)
+        assert same(unwrap({name: inner, "iter": 5, "optimizer": {"lr": 0.1}}), good)
+        assert same(unwrap({name: {"state_dict": {"params": inner}}, "step": torch.tensor(3)}), good)
+        assert same(unwrap({name: inner | (beside if prefix not in ("", "_orig_mod.") else {})}), good)
 
 
-def test_wrappers_of_torch_inside_of_keys(good: State) -> None:
-    inside = {k.replace("layers.0.0.", "layers.0._orig_mod.0._checkpoint_wrapped_module."): v for k, v in good.items()}
-    assert inside.keys() != good.keys()
-    assert same(unwrap(under("_fsdp_wrapped_module._orig_mod.", inside)), good)
-    # the compiled network beside itself, as Lightning saves it
-    assert same(unwrap(under("net.", good) | under("compiled._orig_mod.", good)), good)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".PTH", ".safetensors"])
+def test_files_of_every_kind_are_unwrapped(good: State, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    for legacy in (False, True):
+        if suffix == ".safetensors":
+            safetensors.torch.save_file(under("module.", good), path)
+        else:
+            torch.save({"params": under("module.", good)}, path, _use_new_zipfile_serialization=not legacy)
+        assert same(arch.read_checkpoint(path), good)
+
+
+def holds_itself(good: State, raw: State) -> State:
+    loop: State = {"params": good, "a": {}}
+    loop["self"] = loop["a"]["self"] = loop["a"]["again"] = loop
+    return loop
+
+
+SAVED: dict[str, Callable[[State, State], State]] = {
+    "moments by name": lambda good, raw: {
+        "model": good,
+        "optimizer": {"exp_avg": raw, "state": {0: {"exp_avg": torch.zeros(3)}}},
+    },
+    "moments beside": lambda good, raw: {"exp": good, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}},
+    "wrappers inside of keys": lambda good, raw: {
+        f"_fsdp_wrapped_module._orig_mod.{k.replace('.0.0.', '.0._orig_mod.0._checkpoint_wrapped_module.')}": v
+        for k, v in good.items()
+    },
+    "the compiled network beside itself, by Lightning": lambda good, raw: (
+        under("net.", good) | under("compiled._orig_mod.", good)
+    ),
+    "names that lost their dots, by LitEma": lambda good, raw: (
+        under("model.", raw)
+        | {f"model_ema.{k.replace('.', '')}": v for k, v in good.items()}
+        | {"model_ema.decay": torch.tensor(0.99)}
+    ),
+    "WeightAveraging of Lightning": lambda good, raw: {
+        "state_dict": under("model.", good) | {"loss.weight": torch.zeros(1)},
+        "current_model_state": under("model.", raw),
+        "averaging_state": {"n_averaged": torch.tensor(7)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
+    },
+    "text and numbers": lambda good, raw: {"version": "1.0", "step": 3, "lr": 1e-4, "note": None, **good},
+    "a dict that holds itself": holds_itself,
+}
+
+
+@pytest.mark.parametrize("saved", SAVED)
+def test_what_trainers_save(good: State, raw: State, saved: str) -> None:
+    assert same(unwrap(SAVED[saved](good, raw)), good)
 
 
 def test_an_averaged_model_of_torch() -> None:
@@ -113,23 +164,6 @@ def test_the_checkpoint_of_ema_pytorch() -> None:
     assert same(unwrap({"model": model.state_dict(), "ema": ema.state_dict()}), expected)
 
 
-def test_averaged_weights_whose_names_lost_their_dots(good: State, raw: State) -> None:
-    """LitEma of latent diffusion."""
-    litema = {f"model_ema.{k.replace('.', '')}": v for k, v in good.items()} | {"model_ema.decay": torch.tensor(0.99)}
-    assert same(unwrap(under("model.", raw) | litema), good)
-
-
-def test_lightnings_averaging(good: State, raw: State) -> None:
-    """lightning.pytorch.callbacks.WeightAveraging: the averaged weights take the usual place."""
-    saved = {
-        "state_dict": under("model.", good) | {"loss.weight": torch.zeros(1)},
-        "current_model_state": under("model.", raw),
-        "averaging_state": {"n_averaged": torch.tensor(7)},
-        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
-    }
-    assert same(unwrap(saved), good)
-
-
 @pytest.mark.parametrize(
     ("names", "wrap"),
     [
@@ -156,17 +190,9 @@ def test_averaged_weights_without_names_are_not_passed_over(good: State) -> None
         unwrap(saved)
 
 
-def test_text_and_numbers_beside_tensors_are_passed_over(good: State, tmp_path: Path) -> None:
-    torch.save({"version": "1.0", "step": 3, "lr": 1e-4, "note": None, **good}, tmp_path / "net.pth")
-    assert same(arch.read_checkpoint(tmp_path / "net.pth"), good)
+def test_text_beside_tensors_of_others_is_passed_over(tmp_path: Path) -> None:
     torch.save({"params": {"a.weight": torch.ones(1), "b": "text"}}, tmp_path / "other.pth")
     assert same(arch.read_checkpoint(tmp_path / "other.pth"), {"a.weight": torch.ones(1)})
-
-
-def test_a_dict_that_holds_itself(good: State) -> None:
-    loop: State = {"params": good, "a": {}}
-    loop["self"] = loop["a"]["self"] = loop["a"]["again"] = loop
-    assert same(unwrap(loop), good)
 
 
 @pytest.mark.parametrize("form", [torch.Tensor.to_sparse, lambda t: t.to("meta")])
