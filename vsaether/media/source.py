@@ -8,22 +8,28 @@ and does not tell timestamps.
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
-from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Discard, Disposition, Stream
-from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream
+from av.stream import Disposition
 
 from vsaether.errors import MediaError
 
 from . import hdr
-from .clock import Clock
+from .decoding import (
+    TIME_BASE,
+    TS_DISCONT,
+    Damage,
+    decode,
+    duration,
+    frame_rate,
+    make_decoder,
+    open_file,
+    other_streams,
+    video_stream,
+)
 from .deinterlace import deinterlaced
 from .formats import AS_TAGGED, TagOverride, Tags, complete, fraction, planar
 from .info import VideoInfo
@@ -32,34 +38,8 @@ from .timing import Grid
 
 _PROBED = 16
 _PROBED_PIXELS = 1 << 28
-_TIME_BASE = 1_000_000
-_TS_DISCONT = 0x0200
 _ONE_PACKET = (None, Fraction(1))
 _FRAGILE = ("png", "apng")  # PyAV's access to side data crashes on the named colour profile of a PNG
-ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-
-@dataclass
-class Damage:
-    """What of a video is damaged."""
-
-    packets: int = 0
-    """Those which could not be decoded."""
-    frames: int = 0
-    """Those of which the decoder says that they are damaged."""
-    end: str | None = None
-    """Why nothing behind some place could be read."""
-
-    def notices(self) -> list[str]:
-        """The same in words."""
-        found = []
-        if self.packets:
-            found.append(f"{self.packets} damaged packets of the input could not be decoded")
-        if self.frames:
-            found.append(f"{self.frames} frames of the input are damaged; they were upscaled as they could be decoded")
-        if self.end:
-            found.append(f"the input could not be read to its end: {self.end}")
-        return found
 
 
 class VideoSource:
@@ -93,11 +73,11 @@ class VideoSource:
         """The pictures of the streams which are one attached picture each."""
         self.decoding = True
         """Whether the packets of the video become frames."""
-        self.container = _open(path)
+        self.container = open_file(path)
         try:
-            self.stream = _video_stream(self.container, path)
-            self.others = _others(self.container, self.stream)
-            self.decoder = _decoder(self.stream)
+            self.stream = video_stream(self.container, path)
+            self.others = other_streams(self.container, self.stream)
+            self.decoder = make_decoder(self.stream)
             self._ahead: deque[tuple[av.VideoFrame | None, Fraction]] = deque()
             self._packets = PacketQueue(folder)  # one for each None
             self._rest = self._read()
@@ -109,7 +89,7 @@ class VideoSource:
     @property
     def start(self) -> Fraction:
         """Where the clock starts in seconds, if that is arbitrary, as in MPEG streams; else 0."""
-        if not self.container.format.flags & _TS_DISCONT:
+        if not self.container.format.flags & TS_DISCONT:
             return Fraction(0)
         starts = [
             stream.start_time * fraction(stream.time_base)
@@ -181,7 +161,7 @@ class VideoSource:
 
     def _read(self) -> Iterator[tuple[av.VideoFrame | av.Packet, Fraction]]:
         """What is decoded, each with the sample aspect ratio the video has by then (PyAV's frames do not tell it)."""
-        items = _decode(self.container, self.stream, self)
+        items = decode(self.container, self.stream, self.decoder, self.damage, lambda: self.decoding)
         if self._deinterlace:
             items = deinterlaced(items, self._deinterlace)
         for item in items:
@@ -225,7 +205,7 @@ class VideoSource:
             return max(0, sum(not entry.is_discard for entry in self.stream.index_entries) - number)
         told = Fraction(0)
         if self.container.format.name in ("matroska,webm", "flv") and self.container.duration:
-            told = Fraction(self.container.duration + (self.container.start_time or 0), _TIME_BASE)
+            told = Fraction(self.container.duration + (self.container.start_time or 0), TIME_BASE)
         elif self.container.format.name == "avi":
             told = self.stream.frames / self.info.rate
         gap = (told - end) * self.info.rate
@@ -253,7 +233,7 @@ class VideoSource:
         rates = (fraction(each or 0) for each in (stream.guessed_rate, stream.base_rate, stream.average_rate))
         times = [f.dts if by_dts else f.pts for f in frames]
         grid = Grid.find(times, fraction(stream.time_base), rates)
-        rate = grid.rate if grid else _rate(stream)
+        rate = grid.rate if grid else frame_rate(stream)
         fields = [frame.interlaced_frame for frame in frames]
         info = VideoInfo(
             width=first.width,
@@ -263,7 +243,7 @@ class VideoSource:
             sample_aspect_ratio=fraction(stream.sample_aspect_ratio or 0),
             rate=rate,
             time_base=fraction(stream.time_base),
-            frames=stream.frames or round(_duration(self.container, stream) * rate),
+            frames=stream.frames or round(duration(self.container, stream) * rate),
             interlaced=interlaced or any(fields),
             mixed=(interlaced or any(fields)) and not all(fields),
             field_order=field_order,
@@ -276,89 +256,9 @@ class VideoSource:
         return info, by_dts
 
 
-def _open(path: Path) -> InputContainer:
-    try:
-        return av.open(str(path.absolute()), "r")  # a colon in a relative name is no protocol
-    except FFmpegError as error:
-        raise MediaError(f"{path} cannot be read as a video or an image: {error.strerror}") from error
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        raise MediaError(f"{path} holds no video")
-    if stream.codec_context is None:
-        raise MediaError(f"{path}: there is no decoder for its video")
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def _others(container: InputContainer, video: VideoStream) -> list[Stream]:
-    """The streams besides the video, without that which MP4 keeps its chapters in: the chapters are read already."""
-    others = [stream for stream in container.streams if stream is not video]
-    return [stream for stream in others if stream.type != "data" or stream.discard != Discard.all]
-
-
-def _decoder(stream: VideoStream) -> VideoCodecContext:
-    decoder = stream.codec_context
-    if stream.metadata.get("alpha_mode") == "1" and decoder.name in ALPHA_DECODERS:
-        # FFmpeg's own decoders of VP8 and VP9 leave the alpha channel out.
-        extradata, decoder = decoder.extradata, av.CodecContext.create(ALPHA_DECODERS[decoder.name], "r")
-        assert isinstance(decoder, VideoCodecContext)
-        decoder.extradata = extradata
-    return decoder
-
-
-def _decode(container: InputContainer, stream: VideoStream, owner: VideoSource) -> Iterator[av.VideoFrame | av.Packet]:
-    # Of other files FFmpeg may have worked times of decoding out, and wrong: Matroska tells none.
-    clock = Clock(1 / _rate(stream)) if container.format.flags & _TS_DISCONT else None
-    for packet in _demux(container, owner.damage):
-        if clock:
-            clock.adjust(packet)
-        if packet.stream is not stream or not owner.decoding:
-            yield packet
-            continue
-        yield from _frames(owner.decoder, packet, owner.damage)
-    yield from _frames(owner.decoder, None, owner.damage)
-
-
-def _demux(container: InputContainer, damage: Damage) -> Iterator[av.Packet]:
-    """The packets of a file, as far as it can be read."""
-    try:
-        for packet in container.demux():
-            if packet.size or packet.dts is not None:  # the others only tell of the end
-                yield packet
-    except FFmpegError as error:
-        if isinstance(error, MemoryError):
-            raise
-        damage.end = error.strerror
-
-
-def _frames(decoder: VideoCodecContext, packet: av.Packet | None, damage: Damage) -> list[av.VideoFrame]:
-    if packet is not None and not packet.size:  # to a decoder it would be the end
-        return []
-    try:
-        return decoder.decode(packet)
-    except FFmpegError as error:
-        if isinstance(error, MemoryError):
-            raise
-        damage.packets += 1
-        return []
-
-
 def _end(packet: av.Packet) -> Fraction:
     time = packet.pts if packet.pts is not None else packet.dts or 0
     return (time + (packet.duration or 0)) * fraction(packet.time_base)
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    return fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> Fraction:
-    if stream.duration:
-        return stream.duration * fraction(stream.time_base)
-    return Fraction(container.duration or 0, _TIME_BASE)
 
 
 def _increasing(values: list[int | None]) -> bool:

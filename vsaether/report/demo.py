@@ -8,8 +8,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import vsaether
+from vsaether.media.exchange import still
 from vsaether.media.files import PendingFolder
-from vsaether.media.graph import still
 from vsaether.media.job import Summary
 from vsaether.media.job import run as upscale
 from vsaether.media.settings import Job

@@ -16,7 +16,7 @@ import vapoursynth as vs
 from av.filter import Graph
 
 from vsaether import colour
-from vsaether.media.graph import prop, to_av
+from vsaether.media.exchange import prop, to_av
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import av
 import vapoursynth as vs
 
 from vsaether import colour
+from vsaether.media.exchange import prop, still, to_av
 from vsaether.media.formats import Tags
-from vsaether.media.graph import prop, still, to_av
 from vsaether.media.images import encode
 
 Crop = tuple[int, int, int, int]

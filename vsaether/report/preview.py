@@ -15,8 +15,8 @@ import vapoursynth as vs
 
 import vsaether
 from vsaether.errors import MediaError
+from vsaether.media.exchange import still
 from vsaether.media.files import PendingFolder, check_target
-from vsaether.media.graph import still
 
 from .frames import Frames
 from .pictures import Crop, cropped, png, side_by_side, whole
