@@ -81,3 +81,17 @@ def test_what_cannot_be_a_command_is_refused(run: Run, source: Path, tmp_path: P
         assert (result.code, [path.name for path in tmp_path.iterdir()]) == (1, ["in.mkv"])
         assert told in result.err
     assert "--pix-fmt alone" in run(source, tmp_path / "o.hevc", "--crf", "3", "--pipe", "cat {out}").err
+
+
+def test_what_cannot_be_gone_on_with_is_told(
+    run: Run, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the work, of a long film; and segments of it are refused."""
+    result = run(source, tmp_path / "out.y4m", "--pipe", encoder(tmp_path, ENCODER), "--segment", "1")
+    assert (result.code, "--segment is for video files" in result.error) == (1, True)
+    assert "one pass" not in run(source, tmp_path / "short.y4m", "--pipe", encoder(tmp_path, ENCODER)).err
+    monkeypatch.setattr("vsaether.media.resume._LONG", 0.1)
+    for out, options in ((tmp_path / "out.y4m", ("--pipe", encoder(tmp_path, ENCODER))), (tmp_path / "images", ())):
+        result = run(source, out, *options)
+        assert (result.code, "made in one pass" in result.err) == (0, True)
+    assert "one pass" not in run(source, tmp_path / "out.mkv", "--preset", "ultrafast").err

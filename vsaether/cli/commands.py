@@ -139,12 +139,16 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         metavar="K=V,...",
         help="further options; values may hold commas",
     )
-    command = "another encoder's command, which reads y4m: 'x265 --y4m - -o {out}'; {out} stands for OUT"
+    command = (
+        "another encoder's command, which reads y4m: 'x265 --y4m - -o {out}'; {out} stands for OUT; made in one pass, "
+        "which begins anew when it was stopped"
+    )
     add("--pipe", metavar="COMMAND", help=command)
     sound = "FFmpeg's name of the encoder for sound that OUT cannot carry as it is; default: aac, or libopus"
     fields = "whole frames of interlaced ones: those flagged as such, or all, of which that field comes first"
     add("--deinterlace", choices=tuple(MODES), help=fields)
     add("--audio-codec", metavar="CODEC", help=sound)
+    add("--recursive", action="store_true", help="take the videos of all folders in IN, too, and keep those in OUT")
     add("--fps", type=arguments.rate, metavar="RATE", help="frame rate of a video made of images; default: 24")
     add("--start", type=arguments.moment, metavar="TIME", help="begin there: 00:01:30.5, 90.5, or a frame: 2250f")
     add("--end", type=arguments.moment, metavar="TIME", help="end there, without that frame")
@@ -204,7 +208,7 @@ def _upscale(options: argparse.Namespace) -> None:
         workers=options.workers,
         scheduler=options.scheduler,
     )
-    if several := batch.jobs(options.sources, options.output, job, progress.note):
+    if several := batch.jobs(options.sources, options.output, job, progress.note, options.recursive):
         result = batch.run_all(several, progress.note, progress.one_of_many)
     else:
         result = run(job, progress.note)

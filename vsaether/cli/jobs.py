@@ -12,25 +12,26 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "status", "clean"), help="list them, describe them, or remove them")
     where = "an output, its job folder, or a folder in which jobs are; default: this folder"
     parser.add_argument("path", type=Path, nargs="?", default=Path(), metavar="PATH", help=where)
+    parser.add_argument("--recursive", action="store_true", help="those in all folders of a folder, too")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    found = find(options.path)
+    found = find(options.path, options.recursive)
     if not found:
         print(f"no jobs in {options.path.absolute()}")
     for folder in found:
         print({"list": line, "status": status, "clean": clean}[options.action](folder))
 
 
-def find(path: Path) -> list[JobFolder]:
-    """The jobs that a path stands for. Raises MediaError if there can be none."""
+def find(path: Path, recursive: bool = False) -> list[JobFolder]:
+    """The jobs that a path stands for, in a folder or anywhere below it. Raises MediaError if there can be none."""
     if path.name.endswith(SUFFIX) and path.is_dir():
         return [JobFolder(path)]
     if (folder := JobFolder.of(path)).path.is_dir():
         return [folder]
     if path.is_dir():
-        return jobs(path)
+        return jobs(path, recursive)
     raise MediaError(f"{path} is no job, nor an output with one, nor a folder")
 
 

@@ -1,6 +1,7 @@
 """Several films in one call: each its own job, and what became of them."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from vsaether.errors import MediaError
 from .encoders import MUXERS
 from .images import SUFFIXES
 from .job import Summary, run
+from .manifest import SUFFIX
 from .settings import Job
 from .stills import is_still, list_images, listed
 
@@ -58,21 +60,33 @@ class Batch:
         return "\n".join("  ".join([*cells, row[4]]).rstrip() for cells, row in zip(aligned, rows, strict=True))
 
 
-def jobs(sources: list[Path], output: Path, job: Job, notice: Callable[[str], None]) -> list[Job] | None:
+def jobs(
+    sources: list[Path], output: Path, job: Job, notice: Callable[[str], None], recursive: bool = False
+) -> list[Job] | None:
     """The job of each input, if they are several, or a folder of videos; else None: the input is what ``job`` is for.
 
     Outputs lie in a folder and have their inputs' names, and suffixes where such files are written, else .mkv or .png.
+    ``recursive`` takes the videos of all folders in a folder, too, whose outputs lie in folders of the same names.
     Raises MediaError where two would be one, or ``output`` cannot be a folder.
     """
-    if len(sources) == 1 and not _holds_videos(sources[0]):
+    if recursive and not any(source.is_dir() for source in sources):
+        raise MediaError(f"--recursive is for folders of videos, and {listed(map(str, sources))} is none")
+    if len(sources) == 1 and not recursive and not _holds_videos(sources[0]):
         return None
     if output.exists() and not output.is_dir():
         raise MediaError(f"{output} is a file; for several inputs, give a folder")
     if str(output) == "-" or output.suffix.lower() in {*MUXERS, *SUFFIXES} or re.search(r"%0?\d*d", output.name):
         raise MediaError(f"{output} is one file; for several inputs, give a folder")
     made: dict[Path, Job] = {}
-    for source in [each for given in sources for each in _expanded(given, notice)]:
-        target = output / _name(source)
+    found = [
+        each
+        for given in sources
+        for each in (_all_videos(given, output) if recursive and given.is_dir() else _expanded(given, notice))
+    ]
+    if not found:
+        raise MediaError(f"{listed(map(str, sources))} holds no videos")
+    for source, place in found:
+        target = output / place / _name(source)
         if (other := made.get(target)) is not None:
             raise MediaError(f"{other.source} and {source} would both become {target}; upscale them apart")
         made[target] = dataclasses.replace(job, source=source, output=target)
@@ -108,21 +122,35 @@ def _holds_videos(folder: Path) -> bool:
     return folder.is_dir() and not list_images(folder)[0] and any(map(_is_video, folder.iterdir()))
 
 
-def _expanded(source: Path, notice: Callable[[str], None]) -> Iterator[Path]:
-    """The input itself, or of a folder of videos each."""
+def _all_videos(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The videos of a folder and of all in it, each with its place there: what OUT holds, and hidden ones, apart."""
+    own = output.resolve()
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        folders[:] = sorted(
+            each
+            for each in folders
+            if not each.startswith(".") and not each.endswith(SUFFIX) and (here / each).resolve() != own
+        )
+        yield from ((here / each, here.relative_to(folder)) for each in sorted(files) if _is_video(here / each))
+
+
+def _expanded(source: Path, notice: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """The input itself, or of a folder of videos each; in OUT it has no place of its own."""
     if not _holds_videos(source):
-        yield source
+        yield source, Path()
         return
     others = []
     for path in sorted(source.iterdir()):
         if path.name.startswith("."):
             continue
         if _is_video(path):
-            yield path
-        else:
-            others.append(path.name)
+            yield path, Path()
+        elif not path.name.endswith(SUFFIX):
+            others.append(f"{path.name} (a folder)" if path.is_dir() else path.name)
     if others:
-        notice(f"{source}: {listed(others)} left out: no videos")
+        folders = "; --recursive takes those in folders" if any(each.endswith("(a folder)") for each in others) else ""
+        notice(f"{source}: {listed(others)} left out: no videos{folders}")
 
 
 def _is_video(path: Path) -> bool:

@@ -29,6 +29,7 @@ from .manifest import JobFolder, Plan, Record
 from .settings import Job
 from .work import Maker
 
+_DEVICE = "GPU"  # a resource; where workers say that they have such ones, the others get nothing to do
 _RETRIES = 2  # of a task that fails; one whose worker is lost is given to another as often as dask allows
 _EVERY = 0.2  # seconds between two looks at what has happened
 _PATIENCE = 5  # seconds without a scheduler
@@ -135,8 +136,9 @@ class Distribution:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
         except OSError:  # seen in the client's status by and by
             return
-        resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
-        for _ in range(sum(worker["nthreads"] for worker in workers) - len(self._active)):
+        devices = sum(int(worker["resources"].get(_DEVICE, 0)) for worker in workers)
+        room = devices or sum(worker["nthreads"] for worker in workers)
+        for _ in range(room - len(self._active)):
             if not self._waiting:
                 return
             number = self._waiting.popleft()
@@ -147,7 +149,7 @@ class Distribution:
                 str(self._folder.path),
                 number,
                 key=f"vsaether-{self._run}-{number}",
-                resources=resources,
+                resources={_DEVICE: 1} if devices else None,
                 retries=_RETRIES,
                 pure=False,
             )
@@ -195,7 +197,8 @@ def _client(job: Job) -> Iterator[Client]:
                 n_workers=job.workers,
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,  # pyright: ignore[reportArgumentType]
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             )

@@ -113,6 +113,10 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             return dataclasses.replace(summary, reused=meter.share)
         if resume.distributed(job):
             raise MediaError("--workers and --scheduler are for video files, not for images, folders of them or pipes")
+        if isinstance(source, VideoSource) and resume.wanted(job, source):
+            if job.segment is not None:
+                raise MediaError("--segment is for video files that vsaether encodes, not for images, --pipe or -")
+            notice("images, --pipe and - are made in one pass: a run that is stopped cannot be gone on with")
         pending, writer = _output(job, source, sizing(job, engine, source.info), stack)
         depth = job.num_streams + 2
         upscaler = FrameUpscaler(

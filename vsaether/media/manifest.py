@@ -243,6 +243,7 @@ class JobFolder:
             raise MediaError(f"cannot write {self.path / name}: {error.strerror}") from error
 
 
-def jobs(folder: Path) -> list[JobFolder]:
-    """The job folders in a folder, by name."""
-    return [JobFolder(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_dir()]
+def jobs(folder: Path, recursive: bool = False) -> list[JobFolder]:
+    """The job folders in a folder, by name; ``recursive`` finds those in all folders in it, too."""
+    found = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
+    return [JobFolder(path) for path in sorted(found) if path.is_dir()]
