@@ -145,7 +145,7 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
     )
     add("--pipe", metavar="COMMAND", help=command)
     sound = "FFmpeg's name of the encoder for sound that OUT cannot carry as it is; default: aac, or libopus"
-    fields = "whole frames of interlaced ones: those flagged as such, or all, of which that field comes first"
+    fields = "whole frames: of those flagged as interlaced, of all (that field comes first), or of a telecined film"
     add("--deinterlace", choices=tuple(MODES), help=fields)
     add("--audio-codec", metavar="CODEC", help=sound)
     add("--recursive", action="store_true", help="take the videos of all folders in IN, too, and keep those in OUT")

@@ -1,4 +1,4 @@
-"""Interlaced frames made whole, one of each: FFmpeg's bwdif, in its own filter graph."""
+"""Interlaced or telecined frames made whole, one of each: FFmpeg's bwdif and fieldmatch, in a filter graph."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,12 +11,18 @@ from vsaether.errors import MediaError
 
 from .formats import fraction
 
+_BWDIF = ("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+
 MODES = {
-    "flagged": "parity=auto:deint=interlaced",
-    "top": "parity=tff:deint=all",
-    "bottom": "parity=bff:deint=all",
+    "flagged": [_BWDIF],
+    "top": [("bwdif", "mode=send_frame:parity=tff:deint=all")],
+    "bottom": [("bwdif", "mode=send_frame:parity=bff:deint=all")],
+    "telecine": [("fieldmatch", "combmatch=full"), _BWDIF],
 }
-"""Which frames: those that are flagged as interlaced, or all, of which the top or the bottom field comes first."""
+"""Which frames: those that are flagged as interlaced, or all, of which the top or the bottom field comes first; or
+telecined ones: fields of one picture of the film are put together again, and what still has combs is deinterlaced. Each
+picture of the film is there as often as before: a fifth of the frames repeats.
+"""
 
 
 def deinterlaced(items: Iterator[av.VideoFrame | av.Packet], mode: str) -> Iterator[av.VideoFrame | av.Packet]:
@@ -42,7 +48,7 @@ def _graph(frame: av.VideoFrame, mode: str) -> Graph:
         width=frame.width, height=frame.height, format=frame.format, time_base=fraction(frame.time_base)
     )
     try:
-        graph.link_nodes(source, graph.add("bwdif", f"mode=send_frame:{MODES[mode]}"), graph.add("buffersink"))
+        graph.link_nodes(source, *(graph.add(*each) for each in MODES[mode]), graph.add("buffersink"))
         graph.configure()
     except (FFmpegError, ValueError) as error:
         raise MediaError(f"{frame.format.name} cannot be deinterlaced: {error}") from error

@@ -20,7 +20,7 @@ from vsaether.errors import MediaError
 from vsaether.reuse import Meter
 from vsaether.sizing import Sizing
 
-from . import encoders, pipe, progress, resume
+from . import combs, encoders, pipe, progress, resume
 from .changes import Changes
 from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
@@ -104,9 +104,9 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
             job = dataclasses.replace(job, interlaced=True)
             source = open_source(job)
             stack.callback(source.close)
-        if isinstance(source, VideoSource) and source.info.interlaced:
-            what = "parts of the input are" if source.info.mixed else "the input is"
-            notice(f"{what} interlaced, and stays so; --deinterlace flagged makes whole frames of what is")
+        if isinstance(source, VideoSource) and not job.deinterlace:
+            for text in combs.notes(source.path, source.stream.index, source.info):
+                notice(text)
         muxed = job.pipe is None and job.output.suffix.lower() in MUXERS
         if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
