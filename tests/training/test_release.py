@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import tomli_w
 import torch
@@ -17,7 +18,7 @@ import torch
 import arch
 import presets
 from export import runtimes
-from training import data, release, train
+from training import data, reexport, release, train
 
 from .conftest import smooth_pictures, toy
 
@@ -179,3 +180,21 @@ def test_a_release_cut_off_leaves_a_whole_preset(
     assert all(presets.read("mine", kind) for kind in presets.load("mine")["files"])
     assert (released / "mine" / "openmodeldb.json").read_text() == "{}"
     assert not (released / ".mine.old").exists()
+
+
+@pytest.mark.parametrize("change", ["", "an output"])
+def test_engines_are_exported_again_where_outputs_stay(released: Path, change: str) -> None:
+    folder = released / "mine"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    preset = json.loads(before["preset.json"])
+    engine = folder / preset["files"]["fp32"]["file"]
+    proto = onnx.load(engine)
+    proto.producer_version = "of another exporter"
+    if change:
+        proto.graph.initializer[0].raw_data = bytes(len(proto.graph.initializer[0].raw_data))
+    onnx.save(proto, engine)
+    preset["files"]["fp32"] = presets.describe(engine)
+    (folder / "preset.json").write_text(json.dumps(preset))
+    changed = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert reexport.main(["mine"]) == bool(change)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == (changed if change else before)
