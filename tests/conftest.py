@@ -89,8 +89,10 @@ def build_engine(
         last = last if final else node("Relu", [last], f"relu{index}")
     if kernels:
         total = node("Add", [total, last], "total")
-    total = cast(total, "whole_total", TensorProto.FLOAT)
-    node("DepthToSpace", [total], "output", blocksize=scale, mode="CRD")
+    shuffled = node(
+        "DepthToSpace", [total], "half_output" if real is np.float16 else "output", blocksize=scale, mode="CRD"
+    )
+    cast(shuffled, "output", TensorProto.FLOAT)
 
     def tensor(name: str, height: str, width: str) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, height, width])

@@ -189,7 +189,7 @@ def to_rgb(clip: vs.VideoNode, colour: Colour) -> vs.VideoNode:
 
 
 def from_rgb(clip: vs.VideoNode, colour: Colour, dither: str) -> vs.VideoNode:
-    """RGBS to the format and colour of the source. Values beyond [0, 1] are left to the format's own limits."""
+    """RGBS or RGBH to the format and colour of the source. Values beyond [0, 1] are left to the format's limits."""
     if colour.format.id != vs.RGBS:
         arguments: dict[str, Any] = {"format": colour.format.id, "range": colour.range, "dither_type": dither}
         if colour.format.color_family != vs.RGB:
@@ -197,4 +197,6 @@ def from_rgb(clip: vs.VideoNode, colour: Colour, dither: str) -> vs.VideoNode:
         if colour.chroma_location is not None:
             arguments["chromaloc"] = colour.chroma_location
         clip = clip.resize.Bicubic(**arguments)
+    elif clip.format.id != vs.RGBS:
+        clip = clip.resize.Point(format=vs.RGBS)
     return clip.std.SetFrameProps(**colour.restore) if colour.restore else clip

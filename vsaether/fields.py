@@ -20,6 +20,7 @@ from typing import Any
 
 import vapoursynth as vs
 
+from .backends.half import as_float
 from .errors import ClipError
 
 PROGRESSIVE, TOP_FIRST = 0, 2
@@ -46,7 +47,7 @@ def upscale_fields(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode]
 
     Which field comes first in time changes nothing here: all frames are treated as top field first.
     """
-    fields = infer(rgb.std.SetFieldBased(TOP_FIRST).std.SeparateFields(modify_duration=False))
+    fields = as_float(infer(rgb.std.SetFieldBased(TOP_FIRST).std.SeparateFields(modify_duration=False)))
     shift = (scale - 1) / 4
     top, bottom = (
         fields.std.SelectEvery(2, parity, modify_duration=False)

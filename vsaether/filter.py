@@ -15,6 +15,7 @@ import vapoursynth as vs
 
 from . import alpha, backends, colour, engines, fields, memory
 from . import reuse as reusing
+from .backends.half import as_float
 from .errors import AetherError, ArgumentError, ClipError
 from .inference import Inference
 from .sizing import Sizing
@@ -138,7 +139,7 @@ def _upscale(
     def picture(rgb: vs.VideoNode) -> vs.VideoNode:
         for _ in itertools.repeat(None, sizing.passes(clip.width, clip.height)):
             rgb = fields.upscale_fields(rgb, engine.scale, inference.run) if interlaced else inference.run(rgb)
-        return rgb if (rgb.width, rgb.height) == size else rgb.resize.Spline36(*size)
+        return rgb if (rgb.width, rgb.height) == size else as_float(rgb).resize.Spline36(*size)
 
     def finish(rgb: vs.VideoNode) -> vs.VideoNode:
         result = colour.from_rgb(rgb, source, dither)

@@ -11,8 +11,12 @@ from .backends import Backend
 from .engines import Engine
 from .errors import BackendError, EngineError
 
-OUT_OF_MEMORY = re.compile(r"out of memory|insufficient gpu memory|OutOfMemory|ALLOC_FAILED", re.IGNORECASE)
-"""What the plugins say where a device's memory does not suffice, when an engine is loaded."""
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|insufficient gpu memory|OutOfMemory|ALLOC_FAILED|ALLOCATION_FAILED|failed to allocate memory",
+    re.IGNORECASE,
+)
+"""What the plugins say where a device's memory does not suffice: CUDA, TensorRT's engines, cuDNN and cuBLAS, and ONNX
+Runtime's arena."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,12 @@ class Inference:
     warn: Callable[[str], None]
 
     def run(self, rgb: vs.VideoNode) -> vs.VideoNode:
-        """RGBS frames of scale times the size. Raises BackendError, EngineError, or ArgumentError of tiles."""
+        """RGBS or RGBH frames of scale times the size. Raises BackendError, EngineError, or ArgumentError of tiles."""
         per_pixel = self.backend.bytes_per_pixel(self.engine)
-        tiles = self._plan(rgb, per_pixel, self.backend.memory())
+        tiles = first = self._plan(rgb, per_pixel, self.backend.memory())
         while True:
             try:
-                return self._in_tiles(rgb, tiles)
+                result = self._in_tiles(rgb, tiles)
             except BackendError as error:
                 if not OUT_OF_MEMORY.search(str(error)):
                     raise
@@ -42,7 +46,10 @@ class Inference:
                 tiles = self._plan(rgb, per_pixel, before * per_pixel // 2)
                 if tiles.x.tile * tiles.y.tile >= before:  # a tile size was given, or this is the smallest
                     raise
-                self.warn(f"too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
+            else:
+                if tiles != first:
+                    self.warn(f"too little memory on the device; tiles of {tiles.x.tile}x{tiles.y.tile} are taken")
+                return result
 
     def _plan(self, rgb: vs.VideoNode, per_pixel: int, memory: int | None) -> tiling.Tiling:
         return tiling.plan(

@@ -77,6 +77,18 @@ def _group_limits(groups: Path, root: Path) -> list[int]:
     return found
 
 
+def python() -> str | None:
+    """The Python that this code runs in, as a command: None where it is part of another program and none is beside it.
+
+    (Where a program such as a player holds Python, sys.executable may be that program.)
+    """
+    name = "python.exe" if sys.platform == "win32" else "bin/python3"
+    for path in (Path(sys.executable or ""), Path(sys.prefix) / "Scripts/python.exe", Path(sys.prefix) / name):
+        if path.name.startswith("python") and path.is_file():
+            return str(path)
+    return None
+
+
 def resident_memory() -> int:
     """Bytes of memory that this process has now. Linux alone has it."""
     with open("/proc/self/statm", "rb") as file:

@@ -3,6 +3,11 @@
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +18,9 @@ from onnx.reference import ReferenceEvaluator
 
 import vsaether
 from vsaether import backends, engines
-from vsaether.backends import ncnn
+from vsaether.backends import half, ncnn, trt
 
+core: Any = vs.core
 NO_VULKAN = backends.Ncnn.unusable()
 needs_vulkan = pytest.mark.skipif(
     NO_VULKAN is not None, reason=f"ncnn did NOT run: {NO_VULKAN}; apt-get install mesa-vulkan-drivers"
@@ -22,27 +28,87 @@ needs_vulkan = pytest.mark.skipif(
 
 
 @needs_vulkan
-@pytest.mark.parametrize("preset", ["tiny_2x", "small_2x"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_ncnn_computes_what_the_engine_says(preset: str, precision: str, noise: Any, planes: Any) -> None:
+@pytest.mark.parametrize("engine", ["tiny_2x_fp32", "tiny_2x_fp16", "small_2x_fp16"])
+def test_ncnn_computes_what_the_engine_says(engine: str, noise: Any, planes: Any) -> None:
     """Through the filter, against ONNX Runtime in float32, on a smooth picture: fp16 within 1/255, fp32 far closer."""
-    clip = noise(vs.RGBS, 12, 10).resize.Bicubic(48, 40)
-    engine = f"{preset}_{precision}"
-    got = np.stack(planes(vsaether.upscale(clip, engine, backend="ncnn")))
-    expected = np.stack(planes(vsaether.upscale(clip, f"{preset}_fp32", backend="ort")))
+    clip = noise(vs.RGBS, 12, 10).resize.Bicubic(24, 20)
+    got = np.stack(planes(vsaether.upscale(clip, engine, backend="ncnn", num_streams=1)))
+    expected = np.stack(planes(vsaether.upscale(clip, engine.replace("fp16", "fp32"), backend="ort")))
     error = abs(got - expected).max()
-    assert got.shape == expected.shape == (3, 80, 96)
-    assert error < (1e-5 if precision == "fp32" else 1 / 255)
-    assert precision == "fp32" or error > 1e-5  # half precision was computed, not float32
+    assert got.shape == expected.shape == (3, 40, 48)
+    assert error < (1e-5 if engine.endswith("fp32") else 1 / 255)
+    assert engine.endswith("fp32") or error > 1e-5  # half precision was computed, not float32
 
 
 @needs_vulkan
-def test_ncnn_is_told_apart_from_a_card(monkeypatch: pytest.MonkeyPatch, toy_engine: str) -> None:
-    """On a Vulkan device that is the processor "auto" goes on; on a card it does not."""
+def test_ncnn_with_half_frames_gives_the_same_bytes(noise: Any, planes: Any) -> None:
+    """Frames of an fp16 engine go there and back in half precision; with float32 ones the plugin rounds alike."""
+    clip, engine = noise(vs.RGBS, 32, 24), engines.resolve("tiny_2x_fp16")
+    ours = backends.Ncnn(num_streams=1).load(clip, engine)
+    arguments = {"network_path": ncnn.in_float32(engine.model), "path_is_serialization": True, "fp16": True}
+    theirs = core.ncnn.Model(clip, **arguments)
+    assert (ours.format.id, theirs.format.id) == (vs.RGBH, vs.RGBS)
+    np.testing.assert_array_equal(np.stack(planes(ours)), np.stack(planes(theirs)))
+    dithered = [
+        core.resize.Bicubic(each, format=vs.YUV420P10, matrix=1, dither_type="ordered") for each in (ours, theirs)
+    ]
+    for first, second in zip(*map(planes, dithered), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+LIMITED = """
+import sys
+import numpy as np, vapoursynth as vs, vsaether
+from vsaether.backends import selfcheck
+vs.core.add_log_handler(lambda kind, text: print(text, flush=True) if "tiles" in text else None)
+clip = selfcheck.picture(320, 192)
+try:
+    result = vsaether.upscale(clip, sys.argv[1], backend="ncnn", num_streams=1)
+    planes = [np.array(plane) for plane in result.get_frame(0)]
+except vsaether.BackendError as error:
+    sys.exit(str(error))
+expected = [np.array(plane) for plane in vsaether.upscale(clip, sys.argv[1], backend="ort").get_frame(0)]
+print(max(abs(a - b).max() for a, b in zip(planes, expected)) < 1e-4)
+"""
+
+
+@needs_vulkan
+@pytest.mark.parametrize(("megabytes", "enough"), [(50, True), (1, False)])
+def test_a_full_card_means_smaller_tiles(megabytes: int, enough: bool, make_engine: Any, tmp_path: Path) -> None:
+    """A Vulkan layer lets the device have so many bytes. Over it ncnn's plugin gives another picture, of 15 dB, or ends
+    the process: never this one.
+    """
+    source = Path(__file__).with_name("vulkan_limit.c")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", tmp_path / "layer.so"], check=True)
+    layer = {"name": "VK_LAYER_LIMIT", "type": "GLOBAL", "library_path": str(tmp_path / "layer.so")}
+    layer |= {"api_version": "1.3.0", "implementation_version": "1", "description": "a small device"}
+    (tmp_path / "layer.json").write_text(json.dumps({"file_format_version": "1.1.2", "layer": layer}))
+    engine = make_engine(channels=64)
+    environment = {"VK_LAYER_PATH": str(tmp_path), "VK_INSTANCE_LAYERS": "VK_LAYER_LIMIT"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, engine],
+        env={**os.environ, **environment, "VULKAN_LIMIT": str(megabytes << 20)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if enough:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("too little memory") == 1
+        assert done.stdout.splitlines()[-1] == "True"
+    else:
+        assert done.returncode == 1
+        assert "out of memory" in done.stderr
+
+
+@needs_vulkan
+def test_ncnn_is_told_apart_from_a_card(monkeypatch: pytest.MonkeyPatch, toy_engine: str, make_engine: Any) -> None:
+    """On a Vulkan device that is the processor "auto" goes on; on a card it does not; without fp16 it is said."""
     engine = engines.resolve(toy_engine)
-    monkeypatch.setattr(ncnn, "_device", lambda number: {"type": 0, "device_name": "a card"})
+    monkeypatch.setattr(ncnn, "_device", lambda number: {"type": 0, "support_fp16_storage": 0})
     monkeypatch.setattr(backends.OrtCUDA, "unusable", classmethod(lambda cls: "no card"))
     assert isinstance(backends.create("auto", engine), backends.Ncnn)
+    assert "no half precision" in (backends.Ncnn.refusal(engines.resolve(make_engine(precision="fp16"))) or "")
     monkeypatch.setattr(ncnn, "_device", lambda number: {"type": ncnn.CPU, "device_name": "lavapipe"})
     assert "lavapipe" in (backends.Ncnn.passed_over() or "")
     assert not isinstance(backends.create("auto", engine), backends.Ncnn)
@@ -57,34 +123,128 @@ def test_ncnn_has_no_second_device(noise: Any, toy_engine: str) -> None:
 def test_fp16_weights_are_written_as_float32(make_engine: Any) -> None:
     """The same function, to half precision's rounding of what lies between, and no cast is left."""
     path = make_engine(precision="fp16")
-    model = ncnn.in_float32(path.read_bytes())
     image = np.random.default_rng(0).random((1, 3, 12, 14), np.float32)
-    [half] = ReferenceEvaluator(onnx.load(path)).run(None, {"input": image})
-    proto = onnx.load_model_from_string(model)
+    [exact] = ReferenceEvaluator(onnx.load(path)).run(None, {"input": image})
+    proto = onnx.load_model_from_string(ncnn.in_float32(path.read_bytes()))
     onnx.checker.check_model(proto)
     [full] = ReferenceEvaluator(proto).run(None, {"input": image})
-    np.testing.assert_allclose(np.asarray(full), np.asarray(half), atol=4e-3)
+    np.testing.assert_allclose(np.asarray(full), np.asarray(exact), atol=4e-3)
     assert "Cast" not in {node.op_type for node in proto.graph.node}
-    assert engines.resolve(str(path)).model == path.read_bytes()
+
+
+class HalfOnCPU(backends.OrtCUDA):
+    """ort_cuda without a card: the same files and frames, on the plugin's CPU."""
+
+    most = 1 << 30
+
+    @classmethod
+    def unusable(cls) -> str | None:
+        return None
+
+    def load(self, clip: vs.VideoNode, model: bytes) -> vs.VideoNode:
+        result = core.ort.Model(clip, network_path=model, path_is_serialization=True, provider="")
+
+        def frame(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+            if clip.width * clip.height > self.most:  # as the plugin's arena says it
+                raise vs.Error("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1")
+            return f
+
+        return result.std.ModifyFrame(result, frame)
+
+
+@pytest.mark.parametrize("format", [vs.YUV420P8, vs.YUV444P16, vs.RGB30, vs.RGBS, vs.RGBH, vs.GRAY8])
+def test_half_frames_make_every_format(format: int, noise: Any, planes: Any, make_engine: Any) -> None:
+    """Also of fields and alpha and through the resampler: what comes back in half is only wider later, not other."""
+    engine = make_engine(precision="fp16")
+    alpha = noise(vs.GRAY8, 24, 32, seed=1)
+    clip = noise(format, 24, 32, _FieldBased=2).std.ClipToProp(alpha, "_Alpha")
+
+    class WidenedAtOnce(HalfOnCPU):
+        def load(self, clip: vs.VideoNode, model: bytes) -> vs.VideoNode:
+            result = super().load(clip, model)
+            assert (clip.format.id, result.format.id) == (vs.RGBH, vs.RGBH)
+            return half.as_float(result)
+
+    for asked in ({}, {"height": 112}):
+        narrow, wide = (vsaether.upscale(clip, engine, backend=each(), **asked) for each in (HalfOnCPU, WidenedAtOnce))
+        with narrow.get_frame(0) as one, wide.get_frame(0) as other:
+            assert one.format.id == format
+            assert {k: v for k, v in one.props.items() if k != "_Alpha"} == {
+                k: v for k, v in other.props.items() if k != "_Alpha"
+            }
+            pairs = [*zip(one, other, strict=True), *zip(one.props["_Alpha"], other.props["_Alpha"], strict=True)]
+            for first, second in pairs:
+                np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+@pytest.mark.parametrize("preset", ["tiny_2x", "toy"])
+def test_the_cast_outside_is_the_cast_inside(preset: str, noise: Any, planes: Any, make_engine: Any) -> None:
+    """VapourSynth rounds to float16 as ONNX does, in every value there is, so an engine without casts is the same."""
+    model = engines.resolve(make_engine(precision="fp16") if preset == "toy" else f"{preset}_fp16").model
+    without = half.half_ends(model)
+    assert without is not None and half.has_half_ends(without)
+    image = np.random.default_rng(0).random((1, 3, 16, 20), np.float32)
+    [inside] = ReferenceEvaluator(onnx.load_model_from_string(model)).run(None, {"input": image})
+    [outside] = ReferenceEvaluator(onnx.load_model_from_string(without)).run(None, {"input": image.astype(np.float16)})
+    np.testing.assert_array_equal(np.asarray(inside), np.asarray(outside).astype(np.float32))
+    clip = noise(vs.RGBS, 256, 256).std.Expr("x 13 * 10 - exp")
+    np.testing.assert_array_equal(planes(half.as_half(clip)), np.float16(planes(clip)).astype(np.float64))
+    every = core.std.BlankClip(format=vs.RGBH, width=256, height=248, length=1)
+
+    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        frame = f.copy()
+        np.asarray(frame[0]).reshape(-1).view(np.uint16)[: 31 << 10] = np.arange(31 << 10)
+        return frame
+
+    every = every.std.ModifyFrame(every, fill)
+    np.testing.assert_array_equal(planes(half.as_float(every))[0], planes(every)[0])
+
+
+@pytest.mark.parametrize("preset", ["tiny_2x", "small_2x", "small_2x_video"])
+def test_float16_around_int8(preset: str, noise: Any) -> None:
+    """As far from the fp32 engine as the int8 one is; fp32 engines keep their ends, and int8 ones theirs elsewhere."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="float16 around int8 was NOT computed: no onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    image = np.kron(np.random.default_rng(0).random((1, 3, 6, 7), np.float32), np.ones((1, 1, 6, 6), np.float32))
+
+    def compute(model: bytes) -> np.ndarray:
+        kind = np.float16 if half.has_half_ends(model) else np.float32
+        return (
+            onnxruntime.InferenceSession(model, options).run(None, {"input": image.astype(kind)})[0].astype(np.float32)
+        )
+
+    int8, exact = (engines.resolve(f"{preset}_{precision}") for precision in ("int8", "fp32"))
+    built = trt.to_build(int8)
+    assert half.has_half_ends(built) and trt.to_build(exact) == exact.model
+    errors = [np.mean((compute(model) - compute(exact.model)) ** 2) for model in (built, int8.model)]
+    assert errors[0] < 1.6 * errors[1]  # 2 dB
+
+
+def test_what_only_a_frame_tells_is_known_at_the_start(noise: Any, planes: Any, toy_engine: str) -> None:
+    """A card whose memory does not suffice at the first frame: smaller tiles, the same picture; or a typed error."""
+    clip = noise(vs.RGBS, 128, 96)
+    small = type("Small", (HalfOnCPU,), {"most": 64 * 96})
+    got = vsaether.upscale(clip, toy_engine, backend=small())
+    expected = vsaether.upscale(clip, toy_engine, backend="ort")
+    np.testing.assert_allclose(planes(got), planes(expected), atol=1e-6)
+    none = type("None", (HalfOnCPU,), {"most": 16})
+    with pytest.raises(vsaether.BackendError, match=r"(?s)ort_cuda cannot run the engine .*Failed to allocate memory"):
+        vsaether.upscale(clip, toy_engine, backend=none())
 
 
 @pytest.mark.parametrize("backend", [backends.OrtCUDA, backends.Ncnn])
-def test_int8_is_refused_with_what_to_take(backend: Any, make_engine: Any) -> None:
+def test_what_a_backend_lacks_is_said_in_one_line(
+    backend: Any, make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Int8 is refused with what to take, and a missing plugin with its package."""
     refusal = backend.refusal(engines.resolve(str(make_engine(precision="int8"))))
-    assert refusal is not None
-    assert f"_fp16 with {backend.name}" in refusal
+    assert f"_fp16 with {backend.name}" in (refusal or "")
     assert backend.refusal(engines.resolve(str(make_engine(precision="fp32")))) is None
-
-
-@pytest.mark.parametrize("backend", [backends.OrtCUDA, backends.Ncnn])
-def test_a_missing_plugin_names_its_package(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bare:
-        """A core without plugins."""
-
     with monkeypatch.context() as patch:
-        patch.setattr(vs, "core", Bare())
-        reason = backend.unusable()
-    assert reason is not None
+        patch.setattr(vs, "core", type("Bare", (), {})())
+        reason = backend.unusable() or ""
     assert "pip install vapoursynth-mlrt" in reason
     assert "\n" not in reason
 
@@ -119,7 +279,6 @@ def test_a_name_without_precision_is_the_backends_fastest() -> None:
             continue
         found, engine = backends.select(backend, "tiny_2x")
         assert (found.name, engine.name) == (backend, f"tiny_2x_{precision}")
-    _, engine = backends.select("ov", "tiny_2x_fp32")
-    assert engine.precision == "fp32"
+    assert backends.select("ov", "tiny_2x_fp32")[1].precision == "fp32"
     with pytest.raises(vsaether.EngineError, match="huge_9x"):
         backends.select("auto", "huge_9x")

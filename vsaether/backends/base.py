@@ -1,6 +1,10 @@
 """What every backend is."""
 
+# pyright: reportAttributeAccessIssue=false
+# (VapourSynth plugins are found at run time.)
+
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -63,7 +67,10 @@ class Backend(Protocol):
         ...
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
-        """RGBS frames in [0, 1] through the engine: RGBS frames of scale times the size, not clamped."""
+        """RGBS frames in [0, 1] through the engine: RGBS or RGBH frames of scale times the size, not clamped.
+
+        (RGBH, where the engine's output has no more digits. Input may be RGBH too, the output of an earlier pass.)
+        """
         ...
 
     def run_changes(self, clip: vs.VideoNode, engine: Engine, period: int) -> vs.VideoNode:
@@ -118,6 +125,25 @@ class OnCPU(Common):
     def __post_init__(self) -> None:
         if self.device_id != 0:
             raise ArgumentError(f"device_id is {self.device_id!r}; a CPU backend has only device 0")
+
+
+def tried(clip: vs.VideoNode, streams: int, run: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
+    """run(clip), after as many blank pictures before it as run at the same time.
+
+    For plugins that take a device's memory at the first frame: what is wrong is raised now, as vapoursynth.Error, and
+    not in the middle of a script. It is the same node that goes on, so nothing is loaded twice.
+    """
+    blank = clip.std.BlankClip(length=streams, keep=True)
+    result = run(blank + clip)
+    errors = []
+    for frame in [result.get_frame_async(number) for number in range(streams)]:
+        try:
+            frame.result().close()
+        except vs.Error as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return result.std.Trim(streams)
 
 
 def refuse_int8(backend: str, engine: Engine, reason: str) -> str | None:

@@ -100,6 +100,11 @@ def build(
         if not parser.parse(model):
             found = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
             raise EngineError(f"TensorRT does not take the model: {'; '.join(found or messages)}")
+        if options.least[0] == options.most[0]:
+            # Releases of vs-mlrt take no engine whose batch is open. Height and width stay open, though the profile may
+            # have one size only: the plugin then takes the memory itself, and says where there is too little; of a
+            # static engine TensorRT gives it no context, which it does not expect.
+            network.get_input(0).shape = (options.most[0], *network.get_input(0).shape[1:])
         config = builder.create_builder_config()
         config.builder_optimization_level = options.level
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -17,7 +17,9 @@ from onnx import TensorProto, numpy_helper
 
 from ..engines import Engine
 from ..errors import BackendError
+from . import trial
 from .base import Common, refuse_int8
+from .half import as_float, as_half
 
 INSTALL = "pip install vapoursynth-mlrt-ncnn"
 CPU = 3
@@ -32,8 +34,8 @@ some that it does not know, so no other is tried. Casts are taken out beforehand
 class Ncnn(Common):
     """Tencent's ncnn on a Vulkan device.
 
-    fp16 engines are stored and computed in half precision, fp32 ones in float32; int8 is refused, which ncnn's
-    converter does not read.
+    fp16 engines are stored and computed in half precision, frames included, fp32 ones in float32; int8 is refused,
+    which ncnn's converter does not read.
     """
 
     name: ClassVar[str] = "ncnn"
@@ -60,6 +62,8 @@ class Ncnn(Common):
     def refusal(cls, engine: Engine) -> str | None:
         if reason := refuse_int8(cls.name, engine, "ncnn's converter does not read int8 files"):
             return reason
+        if engine.precision == "fp16" and not _has_half():
+            return f"its Vulkan device has no half precision; take {engine.name.removesuffix('_fp16')}_fp32"
         unknown = sorted(set(_operators(engine.model)) - OPERATORS)
         return f"its converter was not tried with {', '.join(unknown)}" if unknown else None
 
@@ -70,14 +74,27 @@ class Ncnn(Common):
         device = _device(self.device_id)
         if isinstance(device, str):
             raise BackendError(f"device {self.device_id}: {device}")
+        trial.run(self, engine, clip.width, clip.height)
+        return self.load(clip, engine)
+
+    def load(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
+        """The plugin's frames, not tried before: where memory runs out, the plugin ends the process."""
+        half = engine.precision == "fp16"
         return vs.core.ncnn.Model(
-            clip,
+            as_half(clip) if half else as_float(clip),
             network_path=in_float32(engine.model),
             path_is_serialization=True,
             device_id=self.device_id,
             num_streams=self.num_streams,
-            fp16=engine.precision == "fp16",
+            fp16=half,
+            output_format=int(half),
         )
+
+
+def _has_half() -> bool:
+    """Whether the Vulkan device, if there is one, stores half precision: without it the plugin's frames are wrong."""
+    device = _device(0) if getattr(vs.core, "ncnn", None) is not None else ""
+    return isinstance(device, str) or bool(device.get("support_fp16_storage", True))
 
 
 @functools.cache

@@ -12,9 +12,15 @@ import vapoursynth as vs
 from presets import int8
 
 from ..engines import Engine
-from .base import Common, refuse_int8
+from .base import Common, refuse_int8, tried
+from .half import as_float, as_half, half_ends
 
 INSTALL = "pip install vapoursynth-mlrt-ort-cuda"
+REMEDIES = {
+    "libonnxruntime_providers_cuda": f"; {INSTALL}",
+    "CUDA driver version is insufficient": "; install NVIDIA's driver, 580 or later",
+}
+"""By words of the plugin's error."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class OrtCUDA(Common):
     """ONNX Runtime on an NVIDIA card, through CUDA and cuDNN: no engine has to be built.
 
     fp16 and fp32 engines; the provider has no int8 convolution and would compute in float32 on the CPU and the card in
-    turns, so int8 is refused. TF32 is off: fp32 is computed as float32.
+    turns, so int8 is refused. TF32 is off: fp32 is computed as float32. Frames of fp16 engines are copied to the card
+    and back in half precision.
     """
 
     name: ClassVar[str] = "ort_cuda"
@@ -39,7 +46,13 @@ class OrtCUDA(Common):
         return refuse_int8(cls.name, engine, "ONNX Runtime's CUDA provider has no int8 convolution")
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
-        return _model(clip, engine.model, self.device_id, self.num_streams)
+        half = half_ends(engine.model)
+        frames = as_half(clip) if half else as_float(clip)
+        return tried(frames, self.num_streams, lambda each: self.load(each, half or engine.model))
+
+    def load(self, clip: vs.VideoNode, model: bytes) -> vs.VideoNode:
+        """The plugin's frames. Memory for what is between input and output is first taken at a frame."""
+        return _model(clip, model, self.device_id, self.num_streams)
 
 
 def _model(clip: vs.VideoNode, model: bytes, device_id: int, streams: int) -> vs.VideoNode:
@@ -64,6 +77,6 @@ def _probe() -> str | None:
         _model(clip, int8.with_float_weights(int8.probe()), 0, 1).get_frame(0).close()
     except vs.Error as error:
         reason = " ".join(str(error).split())
-        missing = "libonnxruntime_providers_cuda" in reason
-        return f"{reason[:300]}{f'; {INSTALL}' if missing else ''}"
+        remedy = next((remedy for words, remedy in REMEDIES.items() if words in reason), "")
+        return f"{reason[:300]}{remedy}"
     return None

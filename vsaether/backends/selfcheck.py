@@ -1,4 +1,4 @@
-"""A freshly built engine against the CPU, on one fixed picture, before it is used for anything."""
+"""An engine on a card against the CPU, on one fixed picture, before it is used for anything."""
 
 # pyright: reportAttributeAccessIssue=false
 # (VapourSynth plugins are found at run time.)
@@ -55,8 +55,8 @@ def check(engine: Engine, run: Run, width: int, height: int, backend: str) -> No
     preset = engine.name.removesuffix(f"_{engine.precision}")
     advice = f"take {preset}_{other}" if other else "take another backend"
     raise EngineError(
-        f"the engine that {backend} built of {engine.name} for {width}x{height} computes another picture than the CPU "
-        f"({worst:.1f} dB, at least {LEAST_DB[engine.precision]:.0f} are right) and was not kept; {advice}"
+        f"{engine.name} on {backend} at {width}x{height} computes another picture than the CPU ({worst:.1f} dB, at "
+        f"least {LEAST_DB[engine.precision]:.0f} are right), so it is not used; {advice}"
     )
 
 

@@ -20,16 +20,24 @@ from ..errors import BackendError, EngineError
 from . import builder, lint, selfcheck
 from .base import Common
 from .builder import BuildOptions
+from .half import as_float, as_half, half_around_int8, half_ends, has_half_ends
+
+OTHER_TYPE = "bits per sample mismatch"
+"""The plugin's words for a clip that is not of the engine's type."""
 
 
 @dataclass(frozen=True)
 class TensorRT(Common):
     """TensorRT 10.12 or later, on NVIDIA cards: engines of every precision, each layer in that of the file.
 
+    Frames of fp16 engines are copied to the card and back in half precision. Of int8 engines what is not int8 is
+    computed in half precision, frames included.
+
     level, workspace, tf32: see BuildOptions. shapes: (least, best, most) as (N, 3, H, W) for one engine that takes
     every size between; by default an engine is built for exactly the size of the tile. use_cuda_graph: launch all
     kernels of a frame as one. cache: where engines are kept, by default the user's cache folder. engine_file: a ready
-    engine, which is then loaded as it is, neither built nor checked; only one that you made yourself.
+    engine, float16 or float32 at its ends, which is then loaded as it is, neither built nor checked; only one that you
+    made yourself.
     """
 
     name: ClassVar[str] = "trt"
@@ -81,7 +89,9 @@ class TensorRT(Common):
         return int(self._device()["total_global_memory"]) // 2
 
     def run(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
-        return self._load(clip, self.engine_file or self.built(engine, clip.width, clip.height))
+        if self.engine_file is not None:
+            return self._run_ready(clip, self.engine_file)
+        return self._run(clip, engine, self.built(engine, clip.width, clip.height))
 
     def built(self, engine: Engine, width: int, height: int) -> Path:
         """The path of an engine for pictures of that size, from the cache, or built, checked and kept now."""
@@ -92,10 +102,10 @@ class TensorRT(Common):
 
         def build() -> bytes:
             _say(f"building {engine.name} for {options.shapes} on {self._device()['name']}; this is done once")
-            return builder.build(library, engine.model, options, progress=True)
+            return builder.build(library, to_build(engine), options, progress=True)
 
         def check(path: Path) -> None:
-            selfcheck.check(engine, lambda clip, _: self._load(clip, path), width, height, self.name)
+            selfcheck.check(engine, lambda clip, _: self._run(clip, engine, path), width, height, self.name)
 
         return EngineCache(self.cache).get(self.key(engine, options, library), build, check, wait=_say)
 
@@ -117,7 +127,7 @@ class TensorRT(Common):
         return {
             "backend": self.name,
             "engine": engine.name,
-            "onnx": hashlib.sha256(engine.model).hexdigest(),
+            "onnx": hashlib.sha256(to_build(engine)).hexdigest(),
             **{f"option {name}": str(value) for name, value in asdict(options).items()},
             "shapes": options.shapes,
             "library": str(library.__version__),
@@ -134,6 +144,19 @@ class TensorRT(Common):
         except vs.Error as error:
             raise BackendError(f"device {self.device_id} cannot be used: {error}") from error
 
+    def _run(self, clip: vs.VideoNode, engine: Engine, path: Path) -> vs.VideoNode:
+        """An engine that was built of `to_build`, whose ends have its type."""
+        return self._load(as_half(clip) if has_half_ends(to_build(engine)) else as_float(clip), path)
+
+    def _run_ready(self, clip: vs.VideoNode, path: Path) -> vs.VideoNode:
+        """An engine whose ends are not known: the plugin takes no other type than theirs."""
+        try:
+            return self._load(as_float(clip), path)
+        except vs.Error as error:
+            if OTHER_TYPE not in str(error):
+                raise
+        return self._load(as_half(clip), path)
+
     def _load(self, clip: vs.VideoNode, path: Path) -> vs.VideoNode:
         return self.plugin().Model(
             clip,
@@ -142,6 +165,16 @@ class TensorRT(Common):
             use_cuda_graph=self.use_cuda_graph,
             num_streams=self.num_streams,
         )
+
+
+def to_build(engine: Engine) -> bytes:
+    """The ONNX file of which an engine is built: float16 outside of int8, and at the ends wherever it is inside."""
+    if engine.precision == "fp32":
+        return engine.model
+    half = half_ends(engine.model)
+    if half is None and engine.precision == "int8":
+        half = half_around_int8(engine.model)
+    return half or engine.model
 
 
 @functools.lru_cache(maxsize=8)
