@@ -133,6 +133,10 @@ class FilmRun:
         """End a segment while the next one is under way: encoders hold many frames back until then."""
         writer, segment.writer = segment.writer, None
         assert writer is not None
-        if self._ending:
-            self._ending.result()
+        try:
+            if self._ending:
+                self._ending.result()
+        except BaseException:
+            writer.abandon()
+            raise
         self._ending = self._pool.submit(writer.finish, segment.first, segment.checksum)
