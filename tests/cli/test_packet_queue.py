@@ -13,28 +13,31 @@ from vsaether.media.packet_queue import PacketQueue
 from .conftest import Run, make_video, read
 
 
-@pytest.fixture
-def sound_first(tmp_path: Path) -> Path:
-    """Two seconds, of which all sound lies before the first frame."""
-    whole = make_video(tmp_path / "whole.mkv", pts=[40 * i for i in range(50)], audio="aac", subtitle=True)
+def apart(folder: Path, first: str) -> Path:
+    """Two seconds, of which all of a kind of streams lies before the others."""
+    whole = make_video(folder / "whole.mkv", pts=[40 * i for i in range(50)], audio="aac", subtitle=True)
     options = {"max_interleave_delta": "1"}  # microseconds: the muxer keeps the order it is given
-    path = tmp_path / "in.mkv"
+    path = folder / "in.mkv"
     with av.open(str(whole)) as file, av.open(str(path), "w", container_options=options) as out:
         streams = {stream: out.add_stream_from_template(stream, opaque=True) for stream in file.streams}
-        for packet in sorted((p for p in file.demux() if p.size), key=lambda p: p.stream.type == "video"):
+        for packet in sorted((p for p in file.demux() if p.size), key=lambda p: p.stream.type != first):
             packet.stream = streams[packet.stream]
             out.mux(packet)
-    with av.open(str(path)) as file:
-        types = [packet.stream.type for packet in file.demux() if packet.size]
-    assert types.index("video") > 90
     return path
+
+
+def displaced(path: Path) -> Fraction:
+    """By how much packets of a file lie away from where their times belong, at most."""
+    times = [time for time, _ in read(path).order]
+    return max(abs(a - b) for a, b in zip(times, sorted(times), strict=True))
 
 
 @pytest.mark.parametrize("way", [("--no-resume",), ("--segment", "0.5"), ("--start", "0.2", "--end", "1.2")])
 def test_sound_before_the_video_waits_on_the_disk(
-    run: Run, sound_first: Path, tmp_path: Path, way: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, way: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same packets as ever, in the order of their times; and of two seconds of sound, never a fifth in memory."""
+    sound_first = apart(tmp_path, "audio")
     most, filed, append = 0, 0, PacketQueue.append
 
     def counted(self: PacketQueue, packet: av.Packet) -> None:
@@ -51,9 +54,17 @@ def test_sound_before_the_video_waits_on_the_disk(
     begin, end = (Fraction(1, 5), Fraction(6, 5)) if "--start" in way else (Fraction(-1), Fraction(9))
     shift = max(begin, Fraction(0))
     assert after.packets[1] == [(time - shift, data) for time, data in before.packets[1] if begin <= time < end]
-    times = [time for time, _ in after.order]
-    assert max(abs(a - b) for a, b in zip(times, sorted(times), strict=True)) < Fraction(1, 2)
+    assert displaced(tmp_path / "out.mkv") < Fraction(1, 2) < displaced(sound_first)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv", "whole.mkv"]
+
+
+def test_sound_behind_the_video_is_put_beside_it(run: Run, tmp_path: Path) -> None:
+    """Where segments are put together, the whole file can be looked into."""
+    source, out = apart(tmp_path, "video"), tmp_path / "out.mkv"
+    result = run(source, out, "--preset", "ultrafast", "--segment", "0.5")
+    assert result.code == 0, result.err
+    assert read(out).packets == read(source).packets
+    assert displaced(out) < Fraction(1, 2) < displaced(source)
 
 
 def test_packets_come_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +93,7 @@ def test_packets_come_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(IndexError):
             queue.popleft()
         full = PacketQueue(tmp_path / "none")
-        for packet in given * 2:
+        for packet in given:
             full.append(packet)
         with pytest.raises(MediaError, match="temporary file"):
             full.append(given[0])

@@ -16,6 +16,7 @@ from .reading import LATE, seconds
 from .source import VideoSource
 from .span import cut
 
+_NEVER = Fraction(1 << 62)
 _AHEAD = Fraction(1)  # seconds of the input which are read ahead of the video
 
 
@@ -62,6 +63,34 @@ def copied(
             yield time, None
 
 
+class _Others:
+    """The packets besides the video, copied as far as they are wanted."""
+
+    def __init__(self, writer: VideoWriter, source: VideoSource, end: End) -> None:
+        self._writer = writer
+        self._rest = copied(source, end.begin, end.end) if writer.copies else iter(())
+        sounds = [stream.index for stream in source.others if stream.type == "audio" and writer.takes(stream.index)]
+        self._read = dict.fromkeys([source.stream.index, *sounds], -_NEVER)
+        """Up to which time each stream has been read, of those which have something at any time."""
+        self._video = source.stream.index
+
+    def copy(self, until: Fraction) -> None:
+        """Copy on, until the video and all sound have been read up to a time, however far apart they are in the file.
+
+        What is ahead of the video waits in the writer.
+        """
+        while min(self._read.values()) < until:
+            time, packet = next(self._rest, (_NEVER, None))
+            if time == _NEVER:
+                self._read = dict.fromkeys(self._read, _NEVER)
+            elif packet is None:
+                self._read[self._video] = time
+            else:
+                if packet.stream_index in self._read:
+                    self._read[packet.stream_index] = time
+                self._writer.copy(packet)
+
+
 def assemble(writer: VideoWriter, source: VideoSource, folder: JobFolder, records: list[Record], end: End) -> None:
     """Write a film of complete segments into a file that has been opened.
 
@@ -71,21 +100,12 @@ def assemble(writer: VideoWriter, source: VideoSource, folder: JobFolder, record
         raise MediaError("the headers of the segments differ; remove the job and begin again")
     info, frames = source.info, 0
     step = max(1, round(1 / info.rate / writer.timing.time_base))
-    rest = copied(source, end.begin, end.end) if writer.copies else iter(())
-    read = Fraction(-1 << 62)
+    others = _Others(writer, source, end)
     for packet in joined(folder, records, step):
         frames += 1
-        time = (packet.dts or 0) * fraction(packet.time_base) + writer.timing.start
-        while read < time + _AHEAD:
-            told, other = next(rest, (Fraction(1 << 62), None))
-            if other is None:
-                read = told
-            else:
-                writer.copy(other)
+        others.copy((packet.dts or 0) * fraction(packet.time_base) + writer.timing.start + _AHEAD)
         writer.put(packet)
-    for _, other in rest:
-        if other is not None:
-            writer.copy(other)
+    others.copy(_NEVER)
     if frames != end.frames:
         raise MediaError(f"the segments hold {frames} frames of {end.frames}; remove the job and begin again")
     writer.close(flush=False)

@@ -96,6 +96,10 @@ class VideoWriter:
         """Whether there are other streams, whose packets it wants."""
         return bool(self._tracks)
 
+    def takes(self, index: int) -> bool:
+        """Whether it wants the packets of a stream of the input."""
+        return index in self._tracks
+
     @property
     def size(self) -> tuple[int, int]:
         """Of all frames, whatever comes."""
