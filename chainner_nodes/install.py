@@ -18,7 +18,7 @@ from pathlib import Path
 
 import presets
 from presets.errors import AetherNetError
-from presets.files import write
+from presets.files import sha256, write
 from presets.version import version
 
 PARTS = ("arch", "export", "presets", "chainner_nodes")
@@ -197,9 +197,7 @@ def _changed(source: Path) -> list[str]:
     there = {p.relative_to(target).as_posix(): p for p in _files(target)}
     there.pop(MANIFEST, None)
     return sorted(
-        name
-        for name in digests.keys() | there.keys()
-        if name not in there or hashlib.sha256(there[name].read_bytes()).hexdigest() != digests.get(name)
+        name for name in digests.keys() | there.keys() if name not in there or sha256(there[name]) != digests.get(name)
     )
 
 

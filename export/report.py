@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from presets.files import sha256
 
 from .errors import ExportError
 
@@ -36,8 +37,8 @@ def of(
         "receptive_radius": config.receptive_radius,
         "config": dataclasses.asdict(config),
         "versions": versions(),
-        "source_sha256": _sha256(source),
-        "qat_sha256": _sha256(qat) if qat else None,
+        "source_sha256": sha256(source),
+        "qat_sha256": sha256(qat) if qat else None,
         "qat_origin": origin,
         "images": images,
         "files": files,
@@ -113,8 +114,4 @@ def merged(old: list[dict[str, Any]], new: list[dict[str, Any]], folder: Path) -
 
 
 def _is_there(path: Path, fact: dict[str, Any]) -> bool:
-    return path.is_file() and _sha256(path) == fact.get("sha256")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.is_file() and sha256(path) == fact.get("sha256")

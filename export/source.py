@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import arch
 import presets
 from arch.checkpoint import read_origin, weights_sha256
 from arch.keys import is_observed
+from presets.files import sha256
 
 from .errors import ExportError
 
@@ -97,8 +97,3 @@ def check_origin(source: Path, network: Source, qat: Path) -> str | None:
             "*_notfused checkpoint that it began with."
         )
     return known[0] if known else None
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

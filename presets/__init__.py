@@ -75,8 +75,7 @@ def save_in(folder: Path, facts: dict[str, Any]) -> None:
 
 def describe(path: Path) -> dict[str, Any]:
     """What the description of a preset holds of a file: its name, SHA-256 and size in bytes."""
-    data = path.read_bytes()
-    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return {"file": path.name, "sha256": files.sha256(path), "bytes": path.stat().st_size}
 
 
 def path(name: str, kind: str) -> Path:

@@ -7,6 +7,7 @@ All errors are OSError; callers say in their own words what was not written.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -68,6 +69,12 @@ def rename_new(path: Path, target: Path) -> None:
         path.rename(target)
     else:
         path.unlink()
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush(file: IO[Any]) -> None:

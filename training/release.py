@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import hashlib
 import platform
 import shutil
 import sys
@@ -55,7 +54,7 @@ def release(args: argparse.Namespace) -> dict[str, Any]:
     refuse_unmeasured(present, args)
     training = {stage: finished(args.run, stage) for stage in ("float", "qat")}
     notfused, qat = args.run / "notfused.pth", args.run / "qat.pth"
-    if notfused.exists() and training["qat"]["origin"] != hashlib.sha256(notfused.read_bytes()).hexdigest():
+    if notfused.exists() and training["qat"]["origin"] != written.sha256(notfused):
         raise ExportError(f"{args.run}: the qat stage did not begin with this notfused.pth; run it anew.")
     staged = out.with_name(f".{args.name}.new")
     shutil.rmtree(staged, ignore_errors=True)

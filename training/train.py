@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import hashlib
 import math
 import sys
 import time
@@ -32,6 +31,7 @@ from export.metrics import BT601
 from export.quality import score
 from export.ranges import load_quantized
 from presets.command import run_command
+from presets.files import sha256
 from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
 from training.data import Batches, Pair, read_answers, read_images, validation_set
@@ -163,10 +163,10 @@ def train(args: argparse.Namespace) -> None:
     if start and not qat and stage.anneal[1] > 0:
         network.clear_cropped()  # leftovers of an annealed kernel would otherwise come back with the window
     if start:
-        origin = hashlib.sha256(start.read_bytes()).hexdigest()
+        origin = sha256(start)
     teacher = find_teacher(network, start, stage).to(device) if qat or stage.teacher else None
     if stage.teacher:  # kept in the state, so that a run that goes on with another says so
-        config["float"]["teacher_sha256"] = hashlib.sha256(Path(stage.teacher).read_bytes()).hexdigest()
+        config["float"]["teacher_sha256"] = sha256(Path(stage.teacher))
     scale = network.scale
 
     degrade = DEGRADATIONS[stage.degradation]

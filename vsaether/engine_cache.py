@@ -153,7 +153,7 @@ class EngineCache:
             return "has no readable side-car"
         if not path.exists():
             return "is missing"
-        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+        if files.sha256(path) != entry.sha256:
             return "is not what was written (its SHA-256 differs)"
         return None if digest(entry.key) == path.stem else "belongs to another key"
 

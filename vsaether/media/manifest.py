@@ -27,7 +27,6 @@ from filelock import FileLock, Timeout
 from presets import files
 from vsaether.errors import MediaError
 
-from . import packets
 from .identity import differences
 from .log import Log
 
@@ -205,7 +204,7 @@ class JobFolder:
         """A segment's record, if its packets are still those which were written."""
         found, path = self.record(number), self.packets(number)
         try:
-            if found and path.stat().st_size == found.size and packets.sha256(path) == found.sha256:
+            if found and path.stat().st_size == found.size and files.sha256(path) == found.sha256:
                 return found
         except OSError:
             pass

@@ -132,9 +132,3 @@ def restored(told: list[Any], file: IO[bytes]) -> av.Packet:
         side.update(file.read(count))
         packet.set_sidedata(side)
     return packet
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
