@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
 from spandrel import MAIN_REGISTRY, DuplicateArchitectureError
 
 import arch
-
-
-def run(code: str) -> None:
-    """Run code in a fresh interpreter, with the registry as spandrel ships it."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_twice() -> None:
@@ -27,39 +20,23 @@ def test_twice() -> None:
     assert MAIN_REGISTRY.architectures("detection") == before
 
 
-def test_first_time() -> None:
-    run("""
-        import arch
-        from spandrel import MAIN_REGISTRY, ModelLoader, UnsupportedModelError
-        state = arch.aether_tiny().state_dict()
-        try:
-            ModelLoader().load_from_state_dict(state)
-        except UnsupportedModelError:
-            pass
-        else:
-            raise SystemExit("spandrel knows AetherNet by itself")
-        added = arch.install()
-        assert [support.architecture.id for support in added] == ["AetherNet"]
-        assert len(MAIN_REGISTRY) == len(set(s.architecture.id for s in MAIN_REGISTRY))
-        assert ModelLoader().load_from_state_dict(state).architecture is added[0].architecture
-    """)
+FIRST_TIME = """
+import sys
+import arch
+assert "spandrel" not in sys.modules and "torchvision" not in sys.modules
+from spandrel import MAIN_REGISTRY, ModelLoader
+import spandrel_extra_arches
+known = len(MAIN_REGISTRY)
+assert "AetherNet" not in [support.architecture.id for support in MAIN_REGISTRY]
+[added] = arch.install()
+assert added.architecture.id == "AetherNet" and len(MAIN_REGISTRY) == known + 1
+spandrel_extra_arches.install()
+assert ModelLoader().load_from_state_dict(arch.aether_small().state_dict()).architecture is added.architecture
+"""
 
 
-def test_spandrel_is_imported_by_install_alone() -> None:
-    run("""
-        import sys
-        import arch
-        assert "spandrel" not in sys.modules and "torchvision" not in sys.modules
-    """)
-
-
-@pytest.mark.parametrize("ours_first", [True, False])
-def test_beside_the_extra_architectures(ours_first: bool) -> None:
+def test_first_time_and_beside_the_extra_architectures() -> None:
+    """In a process of its own, with the registry as spandrel ships it; spandrel is imported by `install` alone."""
     pytest.importorskip("spandrel_extra_arches", reason="spandrel_extra_arches is not installed")
-    calls = ["arch.install()", "spandrel_extra_arches.install()"]
-    run(f"""
-        import arch, spandrel_extra_arches
-        from spandrel import ModelLoader
-        {"; ".join(calls if ours_first else calls[::-1])}
-        assert ModelLoader().load_from_state_dict(arch.aether_small().state_dict()).architecture.id == "AetherNet"
-    """)
+    done = subprocess.run([sys.executable, "-c", FIRST_TIME], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
