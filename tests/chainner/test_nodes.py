@@ -83,16 +83,19 @@ def test_gray_stays_gray(model: ImageModelDescriptor, bgr: np.ndarray) -> None:
 
 @pytest.mark.parametrize("separate", [0, 1])
 def test_alpha_is_kept(model: ImageModelDescriptor, bgr: np.ndarray, separate: int) -> None:
+    """Beside the picture's own colours where it is separate, or where it is the same everywhere."""
     ramp = np.linspace(0, 1, bgr.shape[1], dtype=np.float32)
-    for alpha in (0.5, ramp):
-        img = np.dstack((bgr, np.broadcast_to(np.float32(alpha), bgr.shape[:2])))
+    expected = direct(model, bgr)
+    for alpha in (np.float32(0.5), ramp):
+        img = np.dstack((bgr, np.broadcast_to(alpha, bgr.shape[:2])))
         result = call("upscale_image", img, model, 0, 256, separate)
         assert result.shape == (120, 152, 4)
-        if np.isscalar(alpha):
-            np.testing.assert_allclose(result[:, :, :3], direct(model, bgr), atol=1e-6)
-            np.testing.assert_array_equal(result[:, :, 3], alpha)
-        else:
+        kept = np.abs(result[:, :, :3] - expected).max() < 1e-6
+        assert kept == bool(separate or alpha.ndim == 0)
+        if alpha.ndim:
             np.testing.assert_allclose(result[10:-10, 1:-1:2, 3].mean(0), ramp[: 152 // 2][:-1] + 0.0045, atol=0.03)
+        else:
+            np.testing.assert_array_equal(result[:, :, 3], alpha)
 
 
 def settings(gibibytes: int = 0) -> PyTorchSettings:
@@ -199,7 +202,7 @@ def test_what_is_kept_of_repeated_images_is_bounded() -> None:
         assert calls == computed
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, tmp_path: Path, precision: str) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -210,7 +213,7 @@ def test_export_writes_an_engine(model: ImageModelDescriptor, bgr: np.ndarray, t
     path = tmp_path / "engines" / f"aether_tiny_2x_{precision}.onnx"
     assert name == path.stem and path.read_bytes() == engine.bytes and context.told[-1] == 1
     result = call("upscale_with_onnx_engine", bgr, "connected", engine)
-    assert -10 * np.log10(np.mean((result - direct(model, bgr)) ** 2)) > {"fp32": 80, "fp16": 60, "int8": 30}[precision]
+    assert -10 * np.log10(np.mean((result - direct(model, bgr)) ** 2)) > {"fp16": 60, "int8": 30}[precision]
     with pytest.raises(ValueError, match="exists already"):
         call("export_to_onnx", *values)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -228,7 +231,9 @@ def test_what_ran_in_fp16_is_fused_and_exported_with_the_weights_of_its_file(tmp
     fused = call("fuse_model", model)
     assert "fused" in fused.tags and "fused" not in model.tags
     assert all(torch.equal(fused.model.state_dict()[k], v) for k, v in expected.items())
-    exported = constants(call("export_to_onnx", model, "fp32", None, tmp_path)[0])
+    engine, name = call("export_to_onnx", model, "fp32", None, tmp_path)
+    assert name == "aether_tiny_2x_fp32"
+    exported = constants(engine)
     for key in ("conv_first.weight", "blocks.3.weight", "conv_last.bias"):
         np.testing.assert_array_equal(exported[key], expected[key].numpy())
     for node, values in (("fuse_model", ()), ("export_to_onnx", ("fp32", None, tmp_path / "other"))):

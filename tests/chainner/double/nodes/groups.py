@@ -1,21 +1,23 @@
-"""Double of chaiNNer's input groups."""
+"""Double of chaiNNer's input groups, whose conditions its editor alone evaluates."""
 
 from __future__ import annotations
 
-from api import group
+from api import NestedGroup
 
-from .condition import Condition
 
-__all__ = ["Condition", "if_enum_group", "if_group", "required"]
+class Condition:
+    @staticmethod
+    def type(input_id: int, condition: str) -> Condition:
+        return Condition()
 
 
 def if_group(condition: Condition):
-    return group("conditional", {"condition": condition.to_json()})
+    return NestedGroup
 
 
 def if_enum_group(enum: int, condition: object):
-    return if_group(Condition.enum(enum, condition))
+    return NestedGroup
 
 
-def required(condition: Condition | None = None):
-    return group("required", {"condition": condition})
+def required():
+    return NestedGroup

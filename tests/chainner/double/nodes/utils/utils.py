@@ -13,14 +13,11 @@ def get_h_w_c(image: np.ndarray) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Padding:
-    top: int
-    right: int
-    bottom: int
-    left: int
+    each: int
 
     @staticmethod
     def all(value: int) -> Padding:
-        return Padding(value, value, value, value)
+        return Padding(value)
 
 
 @dataclass(frozen=True)
@@ -32,12 +29,14 @@ class Region:
 
     def intersect(self, other: Region) -> Region:
         x, y = max(self.x, other.x), max(self.y, other.y)
-        right = min(self.x + self.width, other.x + other.width)
-        return Region(x, y, right - x, min(self.y + self.height, other.y + other.height) - y)
+        right, bottom = (
+            min(self.x + self.width, other.x + other.width),
+            min(self.y + self.height, other.y + other.height),
+        )
+        return Region(x, y, right - x, bottom - y)
 
     def add_padding(self, pad: Padding) -> Region:
-        width, height = self.width + pad.left + pad.right, self.height + pad.top + pad.bottom
-        return Region(self.x - pad.left, self.y - pad.top, width, height)
+        return Region(self.x - pad.each, self.y - pad.each, self.width + 2 * pad.each, self.height + 2 * pad.each)
 
     def read_from(self, image: np.ndarray) -> np.ndarray:
         return image[self.y : self.y + self.height, self.x : self.x + self.width]

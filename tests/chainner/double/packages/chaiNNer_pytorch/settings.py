@@ -26,10 +26,4 @@ class PyTorchSettings:
 
 
 def get_settings(context: NodeContext) -> PyTorchSettings:
-    settings = context.settings
-    return PyTorchSettings(
-        use_cpu=settings.get_bool("use_cpu", False),
-        use_fp16=settings.get_bool("use_fp16", False) and not settings.get_bool("use_cpu", False),
-        gpu_index=settings.get_int("gpu_index", 0, parse_str=True),
-        budget_limit=settings.get_int("budget_limit", 0, parse_str=True),
-    )
+    return PyTorchSettings(bool(context.settings.raw["use_cpu"]), use_fp16=False, gpu_index=0, budget_limit=0)

@@ -7,25 +7,17 @@ from dataclasses import dataclass
 
 @dataclass
 class OnnxInfo:
-    opset: int
-    dtype: str
-    scale_width: int | None = None
-    scale_height: int | None = None
-    fixed_input_width: int | None = None
-    fixed_input_height: int | None = None
-    input_channels: int | None = None
-    output_channels: int | None = None
-    size_req: object = None
+    input_channels: int | None
 
 
+@dataclass(eq=False)
 class OnnxGeneric:
-    def __init__(self, model_as_bytes: bytes, info: OnnxInfo):
-        self.bytes, self.sub_type, self.info = model_as_bytes, "Generic", info
+    bytes: bytes
+    info: OnnxInfo
 
 
-class OnnxRemBg:
-    def __init__(self, model_as_bytes: bytes, info: OnnxInfo):
-        self.bytes, self.sub_type, self.info = model_as_bytes, "RemBg", info
+class OnnxRemBg(OnnxGeneric):
+    pass
 
 
 OnnxModel = OnnxGeneric | OnnxRemBg

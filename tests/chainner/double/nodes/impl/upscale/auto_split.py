@@ -20,38 +20,24 @@ def auto_split(
     img: np.ndarray,
     upscale: Callable[[np.ndarray, Region], np.ndarray | Split],
     tiler: Tiler,
-    overlap: int = 16,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    h, w, c = get_h_w_c(img)
-    size = tiler.starting_tile_size(w, h, c)
-    while True:
-        result = _with_size(img, upscale, size, overlap, progress)
-        if not isinstance(result, Split):
-            return result
-        size = tiler.split(size)
-
-
-def _with_size(
-    img: np.ndarray,
-    upscale: Callable[[np.ndarray, Region], np.ndarray | Split],
-    size: tuple[int, int],
+    *,
     overlap: int,
     progress: Progress | None,
-) -> np.ndarray | Split:
-    h, w, _ = get_h_w_c(img)
-    columns, rows = math.ceil(w / size[0]), math.ceil(h / size[1])
-    tile_w, tile_h = math.ceil(w / columns), math.ceil(h / rows)
+) -> np.ndarray:
+    height, width, _ = get_h_w_c(img)
+    whole, size = Region(0, 0, width, height), tiler.starting_tile_size(width, height)
+    columns, rows = math.ceil(width / size), math.ceil(height / size)
+    tile_width, tile_height = math.ceil(width / columns), math.ceil(height / rows)
     result = np.zeros(0)
     for number in range(columns * rows):
-        tile = Region(number % columns * tile_w, number // columns * tile_h, tile_w, tile_h)
-        region = tile.add_padding(Padding.all(overlap)).intersect(Region(0, 0, w, h))
+        tile = Region(number % columns * tile_width, number // columns * tile_height, tile_width, tile_height)
+        region = tile.add_padding(Padding.all(overlap)).intersect(whole)
         part = upscale(region.read_from(img), region)
         if isinstance(part, Split):
-            return part
+            return auto_split(img, upscale, Tiler(size // 2), overlap=overlap, progress=progress)
         scale = part.shape[0] // region.height
         if result.size == 0:
-            result = np.zeros((h * scale, w * scale, part.shape[2]), np.float32)
+            result = np.zeros((height * scale, width * scale, part.shape[2]), np.float32)
         top, left = region.y * scale, region.x * scale
         result[top : top + part.shape[0], left : left + part.shape[1]] = part
         if progress is not None:

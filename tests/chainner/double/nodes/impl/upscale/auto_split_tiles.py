@@ -18,6 +18,4 @@ TILE_SIZE_256 = TileSize(256)
 def parse_tile_size_input(tile_size: TileSize, estimate: Callable[[], Tiler]) -> Tiler:
     if tile_size == ESTIMATE:
         return estimate()
-    if tile_size == NO_TILING:
-        return NoTiling()
-    return MaxTileSize() if tile_size == MAX_TILE_SIZE else MaxTileSize(tile_size)
+    return NoTiling() if tile_size in (NO_TILING, MAX_TILE_SIZE) else MaxTileSize(tile_size)

@@ -1,4 +1,4 @@
-"""Double of chaiNNer's treatment of channels: gray becomes colour, and alpha is found on black and on white."""
+"""Double of chaiNNer's treatment of channels: gray becomes colour, and alpha is upscaled as a picture of its own."""
 
 from __future__ import annotations
 
@@ -17,28 +17,18 @@ def convenient_upscale(
     model_out_nc: int,
     upscale: Callable[[np.ndarray, Progress | None], np.ndarray],
     separate_alpha: bool = False,
-    clip: bool = True,
-    progress: Progress | None = None,
+    *,
+    progress: Progress | None,
 ) -> np.ndarray:
     def run(image: np.ndarray, part: Progress | None) -> np.ndarray:
-        result = upscale(as_target_channels(image, model_in_nc, True), part)
-        return np.clip(result, 0, 1) if clip else result
+        return np.clip(upscale(as_target_channels(image, model_in_nc, True), part), 0, 1)
 
     if get_h_w_c(img)[2] != 4 or model_in_nc == 4:
         return run(img, progress)
-    alpha = img[:, :, 3:]
+    bgr, alpha = img[:, :, :3], img[:, :, 3]
     if len(np.unique(alpha)) == 1:
-        bgr = as_target_channels(run(img[:, :, :3], progress), 3)
-        return np.dstack((bgr, np.full(bgr.shape[:2], alpha[0, 0, 0], np.float32)))
+        result = as_target_channels(run(bgr, progress), 3)
+        return np.dstack((result, np.full(result.shape[:2], alpha[0, 0], np.float32)))
     halves = [progress.sub_progress(i, 0.5) if progress else None for i in (0, 0.5)]
-    if separate_alpha:
-        bgr, opacity = run(img[:, :, :3], halves[0]), run(img[:, :, 3], halves[1])
-        return np.dstack((as_target_channels(bgr, 3), _flat(as_target_channels(opacity, 3))))
-    black = as_target_channels(run(img[:, :, :3] * alpha, halves[0]), 3)
-    white = as_target_channels(run((img[:, :, :3] - 1) * alpha + 1, halves[1]), 3)
-    return np.dstack((black, _flat(1 - (white - black))))
-
-
-def _flat(alpha: np.ndarray) -> np.ndarray:
-    low, mean, high = alpha.min(2), alpha.mean(2), alpha.max(2)
-    return (high * mean + low * (1 - mean)).clip(0, 1)
+    result = run(bgr if separate_alpha else bgr * alpha[:, :, None], halves[0])
+    return np.dstack((as_target_channels(result, 3), as_target_channels(run(alpha, halves[1]), 1, True)))
