@@ -136,19 +136,6 @@ def test_image_chain_equals_vsaether(backend: Backend, tmp_path: Path, experimen
     assert psnr(read16(tmp_path / "photo_2x.png"), vsaether(image, "small_2x_fp32", "ov", tmp_path)) > LEAST
 
 
-def test_tiles_do_not_change_the_result(backend: Backend, tmp_path: Path) -> None:
-    image = picture(150, 130)
-    content = example("upscale_image.chn", load=save(tmp_path / "photo.png", image))
-    values = chains.find(content, "aethernet:upscale_image")["data"]["inputData"]
-    values |= {"2": -3, "3": 48}
-    backend.run(content)
-    tiled = read16(tmp_path / "photo_2x.png")
-    values |= {"2": -1}
-    backend.run(content)
-    whole = read16(tmp_path / "photo_2x.png")
-    assert np.abs(tiled - whole).max() <= 2 / 65535
-
-
 @pytest.mark.parametrize(
     ("engine", "runtime"),
     [("small_2x_int8", "ov"), ("small_2x_fp32", "ort"), ("tiny_2x_int8", "ov"), ("tiny_2x_int8", "ort")],

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def refuse(number: int) -> Callable[..., Any]:
+    """A system call that fails."""
+
+    def call(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
 
 
 def test_a_file_is_written_or_replaced_under_any_name_there_can_be(tmp_path: Path) -> None:
@@ -54,13 +64,12 @@ def test_all_or_none_and_what_was_there_stays(tmp_path: Path, failing: str, monk
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"before")
     code = """
-    import os, sys, time
-    from pathlib import Path
-    from presets import files
-    os.fsync = lambda handle: (print("flushing", flush=True), time.sleep(60))
-    files.write(Path(sys.argv[1]), b"half")
-    """
-    command = [sys.executable, "-c", "\n".join(line[4:] for line in code.splitlines()), str(tmp_path / "a")]
+import os, pathlib, sys, time
+from presets import files
+os.fsync = lambda handle: (print("flushing", flush=True), time.sleep(60))
+files.write(pathlib.Path(sys.argv[1]), b"half")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout and process.stdout.readline() == "flushing\n"
         process.send_signal(signal.SIGKILL)
@@ -69,10 +78,6 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_new_file_takes_nobodys_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the file system has no hard links."""
-
-    def no_links(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
     for name in ("linked", "not linked"):
         new, target = tmp_path / "new", tmp_path / name
         files.create(new, b"mine", mode=0o600)
@@ -85,15 +90,14 @@ def test_a_new_file_takes_nobodys_name(tmp_path: Path, monkeypatch: pytest.Monke
             files.create(new, b"")
         assert (target.read_bytes(), new.read_bytes()) == (b"mine", b"second")
         new.unlink()
-        monkeypatch.setattr(os, "link", no_links)
+        monkeypatch.setattr(os, "link", refuse(errno.EPERM))
 
 
 def test_flushing_where_folders_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, where besides only what was opened for writing is flushed."""
 
     def opened(path: Path, flags: int, mode: int = 0o777) -> int:
-        if os.path.isdir(path) or flags & (os.O_RDWR | os.O_WRONLY) == 0:
-            raise AssertionError(f"{path} cannot be opened and flushed there")
+        assert not os.path.isdir(path) and flags & (os.O_RDWR | os.O_WRONLY), f"{path} cannot be flushed there"
         return os.open(path, flags, mode)
 
     monkeypatch.setattr(files, "os", SimpleNamespace(**{**vars(os), "name": "nt", "open": opened}))
@@ -103,12 +107,6 @@ def test_flushing_where_folders_cannot_be_opened(tmp_path: Path, monkeypatch: py
 
 
 def test_a_folder_without_flush_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(number: int) -> Any:
-        def fsync(_: int) -> None:
-            raise OSError(number, os.strerror(number))
-
-        return fsync
-
     monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
     files.sync(tmp_path)
     monkeypatch.setattr(os, "fsync", refuse(errno.EIO))

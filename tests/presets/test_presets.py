@@ -28,13 +28,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_files_are_found_by_name_and_kind(toy: Path) -> None:
+    """What there is not is said with what there is."""
     assert presets.names() == ["toy_2x"]
     assert presets.engines() == ["toy_2x_fp32", "toy_2x_int8"]
     assert presets.path("toy_2x", "fused") == toy / "fused"
     assert presets.read(*presets.split("toy_2x_int8")) == b"int8"
-
-
-def test_what_there_is_not_is_said_with_what_there_is(toy: Path) -> None:
     with pytest.raises(PresetError, match=r"'nonsense'.*toy_2x"):
         presets.load("nonsense")
     with pytest.raises(PresetError, match=r"'fp16'.*int8, fused, fp32"):

@@ -20,21 +20,13 @@ from .. import nets
 
 State = dict[str, Any]
 
-CONTAINERS: dict[str, Callable[[State], State]] = {
+CONTAINERS: dict[str, Callable[[State], State]] = {  # what spandrel takes off, what it does not, and both
     "raw": lambda s: s,
-    "module": lambda s: {f"module.{k}": v for k, v in s.items()},
     "compiled": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
-    "params": lambda s: {"params": s},
     "params_ema": lambda s: {"params": {k: torch.zeros_like(v) for k, v in s.items()}, "params_ema": s},
-    "params-ema": lambda s: {"params-ema": s, "iter": 5},
     "trainer": lambda s: {"params_ema": s, "metadata": {"scale": "2"}},
-    "state_dict": lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3},
     "model": lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}},
-    "model_state_dict": lambda s: {"model_state_dict": s, "step": 10},
-    "net_g": lambda s: {"net_g": s, "iter": 10},
-    "net": lambda s: {"net": s, "iter": 10},
     "single": lambda s: {"any_name": s},
-    "ema": lambda s: {"ema": {f"module.{k}": v for k, v in s.items()}},
     "lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()} | {"loss.weight": torch.zeros(1)}},
     "averaged": lambda s: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in s.items()},
 }

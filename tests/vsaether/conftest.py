@@ -44,6 +44,12 @@ def clip_of(frames: list[list[np.ndarray]], format: int, **props: Any) -> vs.Vid
     return clip.std.SetFrameProps(**props) if props else clip
 
 
+def assert_same(got: vs.VideoNode, expected: vs.VideoNode, number: int = 0, limit: float = 0) -> None:
+    """Frame `number` of both clips has the same samples, up to a limit."""
+    for one, other in zip(read_planes(got, number), read_planes(expected, number), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=limit)
+
+
 @pytest.fixture(scope="session")
 def planes() -> Planes:
     """planes(clip, n) -> the planes of frame n as numpy arrays."""

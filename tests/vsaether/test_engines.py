@@ -38,40 +38,34 @@ def test_what_is_refused_is_an_error_of_the_filter(make_engine: Any, tmp_path: P
         engines.resolve(3)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.fixture
-def toys(tmp_path: Path, make_engine: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def test_presets_are_found_by_name_and_refused_where_damaged_or_exchanged(
+    tmp_path: Path, make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The only preset is toy_2x, of fp32 and int8."""
-    (tmp_path / "toy_2x").mkdir()
-    for precision in ("fp32", "int8"):
-        (tmp_path / "toy_2x" / f"{precision}.onnx").write_bytes(make_engine(precision=precision).read_bytes())
     monkeypatch.setattr(presets, "DIR", tmp_path)
-    files = {precision: presets.describe(tmp_path / "toy_2x" / f"{precision}.onnx") for precision in ("fp32", "int8")}
-    presets.save("toy_2x", {"files": files})
-    return tmp_path / "toy_2x"
-
-
-def test_presets_are_found_by_name(toys: Path) -> None:
+    paths = {precision: tmp_path / "toy_2x" / f"{precision}.onnx" for precision in ("fp32", "int8")}
+    paths["fp32"].parent.mkdir()
+    for precision, path in paths.items():
+        path.write_bytes(make_engine(precision=precision).read_bytes())
+    presets.save("toy_2x", {"files": {precision: presets.describe(path) for precision, path in paths.items()}})
     assert [engine.name for engine in engines.available()] == ["toy_2x_fp32", "toy_2x_int8"]
-    assert engines.resolve("toy_2x_int8").path == toys / "int8.onnx"
+    assert engines.resolve("toy_2x_int8").path == paths["int8"]
     assert engines.is_preset("toy_2x") and not engines.is_preset("toy_2x_int8")
     for name in ("toy_2x_fp16", "toy_2x", "nonsense", ""):
         with pytest.raises(EngineError, match=f"'{name}'.* toy_2x_fp32, toy_2x_int8;"):
             engines.resolve(name)
-
-
-def test_damaged_or_exchanged_presets_are_refused(toys: Path) -> None:
-    path = toys / "int8.onnx"
-    path.write_bytes(path.read_bytes() + b"\0")
+    paths["int8"].write_bytes(paths["int8"].read_bytes() + b"\0")
     with pytest.raises(EngineError, match=r"toy_2x_int8 .*damaged"):
         engines.resolve("toy_2x_int8")
-    presets.save("toy_2x", {"files": {"int8": presets.describe(toys / "fp32.onnx")}})
+    presets.save("toy_2x", {"files": {"int8": presets.describe(paths["fp32"])}})
     with pytest.raises(EngineError, match="fp32 inside"):
         engines.resolve("toy_2x_int8")
 
 
 def test_released_engines_keep_flat_pictures_flat(presets_dir: Path, planes: Any) -> None:
-    colours = list(itertools.product((0.0, 0.5, 1.0), repeat=3))
-    blank = vs.core.std.BlankClip(format=vs.RGBS, width=64, height=48, length=1)
+    """Black, white, the pure colours, gray, and all that are of dark, half and bright."""
+    colours = [c for c in itertools.product((0.0, 0.5, 1.0), repeat=3) if 0.5 not in c or len(set(c)) != 2]
+    blank = vs.core.std.BlankClip(format=vs.RGBS, width=40, height=32, length=1)
     clip = vs.core.std.Splice([blank.std.BlankClip(color=colour) for colour in colours])
     for engine in engines.available():
         upscaled = vsaether.upscale(clip, engine.name)

@@ -11,6 +11,8 @@ import vapoursynth as vs
 
 import vsaether
 
+from .conftest import assert_same
+
 core = vs.core
 
 
@@ -50,26 +52,28 @@ def test_fields_do_not_mix(format: int, planes: Any, toy_engine: str, noise: Any
         assert abs(one[::2] - two[::2]).max() > 0.1
 
 
-def test_interlaced_chroma_and_tiles(planes: Any, toy_engine: str, noise: Any) -> None:
-    clip = noise(vs.YUV420P8, 48, 64, 3, _FieldBased=1, _Matrix=6)
+def test_tiles_and_other_properties_survive_weaving(toy_engine: str, noise: Any) -> None:
+    given: dict[str, Any] = {
+        "_FieldBased": 1,
+        "_Matrix": 6,
+        "_DurationNum": 1001,
+        "_DurationDen": 30000,
+        "_SARNum": 4,
+        "_SARDen": 3,
+    }
+    given["name"] = "x"
+    clip = noise(vs.YUV420P8, 48, 64, 3, **given)
     whole, tiled = vsaether.upscale(clip, toy_engine), vsaether.upscale(clip, toy_engine, tile=24)
     assert (whole.format, whole.width, whole.height, len(whole)) == (clip.format, 96, 128, 3)
-    for got, expected in zip(planes(tiled, 2), planes(whole, 2), strict=True):
-        np.testing.assert_array_equal(got, expected)
-
-
-def test_other_properties_survive_weaving(toy_engine: str, noise: Any) -> None:
-    given = {"_FieldBased": 2, "_DurationNum": 1001, "_DurationDen": 30000, "_SARNum": 4, "_SARDen": 3, "name": "x"}
-    with vsaether.upscale(noise(vs.YUV420P8, 48, 64, 3, **given), toy_engine).get_frame(1) as frame:
+    assert_same(tiled, whole, 2)
+    with whole.get_frame(1) as frame:
         assert {key: frame.props[key] for key in given} == given
         assert "_Field" not in frame.props
 
 
-def test_progressive_flag_changes_nothing(planes: Any, toy_engine: str, noise: Any) -> None:
+def test_progressive_flag_changes_nothing(toy_engine: str, noise: Any) -> None:
     clip = noise(vs.YUV420P8, 48, 32)
-    plain, flagged = (vsaether.upscale(c, toy_engine) for c in (clip, clip.std.SetFieldBased(0)))
-    for one, two in zip(planes(plain), planes(flagged), strict=True):
-        np.testing.assert_array_equal(one, two)
+    assert_same(vsaether.upscale(clip.std.SetFieldBased(0), toy_engine), vsaether.upscale(clip, toy_engine))
 
 
 @pytest.mark.parametrize(("format", "height"), [(vs.YUV420P8, 46), (vs.YUV444P8, 45), (vs.GRAY8, 3)])
@@ -78,45 +82,30 @@ def test_height_without_fields_is_refused(format: int, height: int, noise: Any, 
         vsaether.upscale(noise(format, 32, height, _FieldBased=2), toy_engine)
 
 
-@pytest.mark.parametrize("tile", [None, 24])
-def test_alpha_is_upscaled_as_a_full_range_picture(tile: int | None, planes: Any, toy_engine: str, noise: Any) -> None:
-    clip, mask = noise(vs.RGB24, 40, 30, 3), noise(vs.GRAY8, 40, 30, 3, seed=5)
-    result = vsaether.upscale(clip.std.ClipToProp(mask, "_Alpha"), toy_engine, tile=tile)
-    assert (len(result), result.format.id) == (3, vs.RGB24)
-    for number in (0, 2):
-        for got, expected in zip(
-            planes(result, number), planes(vsaether.upscale(clip, toy_engine), number), strict=True
-        ):
-            np.testing.assert_array_equal(got, expected)
-    expected = vsaether.upscale(mask, toy_engine, range=1)
-    np.testing.assert_array_equal(planes(result.std.PropToClip("_Alpha"), 1)[0], planes(expected, 1)[0])
-
-
-def test_alpha_keeps_its_own_depth(planes: Any, identity_engine: str, noise: Any) -> None:
+def test_alpha_keeps_its_own_depth(identity_engine: str, noise: Any) -> None:
     clip, mask = noise(vs.YUV420P8, 40, 30), noise(vs.GRAY16, 40, 30)
-    alpha = vsaether.upscale(clip.std.ClipToProp(mask, "_Alpha"), identity_engine).std.PropToClip("_Alpha")
-    np.testing.assert_array_equal(planes(alpha)[0], planes(mask)[0].repeat(2, 0).repeat(2, 1))
+    result = vsaether.upscale(clip.std.ClipToProp(mask, "_Alpha"), identity_engine)
+    assert_same(result.std.PropToClip("_Alpha"), mask.resize.Point(80, 60))
 
 
-@pytest.mark.parametrize("fields", [0, 2])
-@pytest.mark.parametrize("having", [(0,), (1, 2), (0, 3), (3,)])
-def test_alpha_begins_and_ends_anywhere(
-    fields: int, having: tuple[int, ...], planes: Any, toy_engine: str, noise: Any
+@pytest.mark.parametrize(("fields", "tile"), [(0, None), (2, None), (0, 24)])
+@pytest.mark.parametrize("having", [(0, 1, 2, 3), (0,), (1, 2), (0, 3), (3,)])
+def test_alpha_is_a_full_range_picture_and_begins_and_ends_anywhere(
+    fields: int, tile: int | None, having: tuple[int, ...], toy_engine: str, noise: Any
 ) -> None:
     """Each frame has alpha, or has none, as in the source; depths may change; the picture does not."""
     clip = noise(vs.RGB24, 40, 32, 4, _FieldBased=fields, own=7)
     masks = {n: noise(vs.GRAY16 if n == 3 else vs.GRAY8, 40, 32, seed=n) for n in having}
     parts = [clip[n].std.ClipToProp(masks[n], "_Alpha") if n in masks else clip[n] for n in range(4)]
-    result = vsaether.upscale(core.std.Splice(parts), toy_engine)
+    result = vsaether.upscale(core.std.Splice(parts), toy_engine, tile=tile)
     bare = vsaether.upscale(clip, toy_engine)
     for n in (3, 1, 0, 2):
         with result.get_frame(n) as frame:
             assert ("_Alpha" in frame.props, frame.props["own"]) == (n in masks, 7)
-        for got, expected in zip(planes(result, n), planes(bare, n), strict=True):
-            np.testing.assert_array_equal(got, expected)
+        assert_same(result, bare, n)
     for n, mask in masks.items():
         expected = vsaether.upscale(mask.std.SetFieldBased(fields), toy_engine, range=1)
-        np.testing.assert_array_equal(planes(result[n].std.PropToClip("_Alpha"))[0], planes(expected)[0])
+        assert_same(result[n].std.PropToClip("_Alpha"), expected)
 
 
 def test_float_alpha_stays_between_0_and_1(planes: Any, toy_engine: str, noise: Any) -> None:
@@ -126,14 +115,12 @@ def test_float_alpha_stays_between_0_and_1(planes: Any, toy_engine: str, noise: 
 
 
 def test_alpha_of_another_size_is_refused(noise: Any, identity_engine: str) -> None:
-    clip = noise(vs.RGB24, 40, 30).std.ClipToProp(noise(vs.GRAY8, 20, 30), "_Alpha")
-    with pytest.raises(vs.Error, match=r"aether\.Upscale: _Alpha is 20x30 Gray8.*40x30"):
-        vsaether.upscale(clip, identity_engine)
-
-
-def test_alpha_of_another_size_in_a_later_frame_is_an_error_of_that_frame(noise: Any, identity_engine: str) -> None:
+    """At once in frame 0; in a later one as an error of that frame."""
     clip, mask = noise(vs.RGB24, 40, 30, 2), noise(vs.GRAY8, 20, 30)
-    result = vsaether.upscale(clip[0] + clip[1].std.ClipToProp(mask, "_Alpha"), identity_engine)
+    wrong = clip[1].std.ClipToProp(mask, "_Alpha")
+    with pytest.raises(vs.Error, match=r"aether\.Upscale: _Alpha is 20x30 Gray8.*40x30"):
+        vsaether.upscale(wrong, identity_engine)
+    result = vsaether.upscale(clip[0] + wrong, identity_engine)
     assert result.get_frame(0).width == 80
     with pytest.raises(vs.Error, match="_Alpha is 20x30 Gray8"):
         result.get_frame(1)

@@ -23,6 +23,8 @@ from benchmarks.native import random_blob
 from vsaether import backends, engines, native_graph, native_model
 from vsaether.backends import native as native_backend
 
+from .conftest import assert_same, clip_of
+
 core = vs.core
 
 SOURCES = Path(__file__).parents[2] / "vsaether" / "native"
@@ -44,25 +46,12 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def picture(noise: Any) -> Callable[[int, int], vs.VideoNode]:
-    """picture(width, height) -> an RGBS clip with values below 0 and above 1, and some that are no numbers."""
-
-    def make(width: int, height: int) -> vs.VideoNode:
-        values = np.random.default_rng(width * 1000 + height).uniform(-0.2, 1.2, (3, height, width))
-        for plane, value in enumerate((np.nan, np.inf, -np.inf)):
-            values[plane].flat[width * height // 2] = value
-        blank = core.std.BlankClip(format=vs.RGBS, width=width, height=height, length=1, keep=True)
-
-        def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-            frame = f.copy()
-            for plane in range(3):
-                np.asarray(frame[plane])[:] = values[plane]
-            return frame
-
-        return blank.std.ModifyFrame(blank, fill)
-
-    return make
+def picture(width: int, height: int) -> vs.VideoNode:
+    """An RGBS clip with values below 0 and above 1, and some that are no numbers."""
+    values = np.random.default_rng(width * 1000 + height).uniform(-0.2, 1.2, (3, height, width))
+    for plane, value in enumerate((np.nan, np.inf, -np.inf)):
+        values[plane].flat[width * height // 2] = value
+    return clip_of([list(values)], vs.RGBS)
 
 
 def bits(clip: vs.VideoNode) -> np.ndarray:
@@ -71,7 +60,7 @@ def bits(clip: vs.VideoNode) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_form_gives_the_same_bytes(shape: tuple[int, ...], picture: Any) -> None:
+def test_every_form_gives_the_same_bytes(shape: tuple[int, ...]) -> None:
     blob = random_blob(*shape)
     for size in ((1, 1), (11, 1), (1, 11), (37, 9), (25, 6)):
         clip = picture(*size)
@@ -84,7 +73,7 @@ def test_every_form_gives_the_same_bytes(shape: tuple[int, ...], picture: Any) -
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 5, 2, 2, 4), (0, 16, 0, 3, 2, 2, 2)], ids=str)
-def test_a_frame_of_8k_width(shape: tuple[int, ...], picture: Any) -> None:
+def test_a_frame_of_8k_width(shape: tuple[int, ...]) -> None:
     blob, clip = random_blob(*shape), picture(7681, 6)
     expected = bits(core.aether.Run(clip, blob, threads=1, form="plain"))
     for form in FORMS:
@@ -151,10 +140,10 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     # PSNR in dB: values next to the half between two codes may fall to either side, and small_2x has 16 blocks of them
     [("tiny_2x", 60), ("tiny_2x_video", 60), ("small_2x", 54), ("small_2x_video", 54)],
 )
-def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_dir: Path, make_clip: Any) -> None:
+def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_dir: Path) -> None:
     engine = engines.resolve(f"{name}_int8")
     image = smooth_noise(19, 14)
-    clip = make_clip([list(image)], vs.RGBS)
+    clip = clip_of([list(image)], vs.RGBS)
     got = bits(core.aether.Run(clip, native_model.pack(native_graph.recognise(engine.model)).data)).view(np.float32)
     expected: Any = ReferenceEvaluator(onnx.load_model_from_string(engine.model)).run(None, {"input": image[None]})
     error = np.mean((got.astype(np.float64) - expected[0][0]) ** 2)
@@ -167,7 +156,7 @@ def smooth_noise(width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(0.7 * smooth + 0.3 * random[:, 2:-2, 2:-2], np.float32)
 
 
-def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path, noise: Any, planes: Any) -> None:
+def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path, noise: Any) -> None:
     if FORMS == ["plain"]:
         pytest.skip("this processor has no AVX2")
     for name in ("small_2x", "tiny_2x_video"):
@@ -177,12 +166,7 @@ def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Pat
     clip = noise(vs.YUV420P8, 64, 48)
     with pytest.raises(vs.Error, match="native: the kernels compute int8, and this engine is fp32"):
         vsaether.upscale(clip, "tiny_2x_fp32", backend="native")
-    for one, two in zip(
-        planes(vsaether.upscale(clip, "tiny_2x_int8")),
-        planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native")),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, two)
+    assert_same(vsaether.upscale(clip, "tiny_2x_int8"), vsaether.upscale(clip, "tiny_2x_int8", backend="native"))
 
 
 def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, toy_engine: str) -> None:
@@ -194,14 +178,11 @@ def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, to
         backends.create("native", engines.resolve("tiny_2x_int8"))
 
 
-def test_tiles_change_nothing(presets_dir: Path, noise: Any, planes: Any) -> None:
+def test_tiles_change_nothing(presets_dir: Path, noise: Any) -> None:
     clip = noise(vs.RGB24, 150, 84)
-    whole = planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native"))
+    whole = vsaether.upscale(clip, "tiny_2x_int8", backend="native")
     for tile in (64, (150, 40)):
-        for one, two in zip(
-            planes(vsaether.upscale(clip, "tiny_2x_int8", backend="native", tile=tile)), whole, strict=True
-        ):
-            np.testing.assert_array_equal(one, two)
+        assert_same(vsaether.upscale(clip, "tiny_2x_int8", backend="native", tile=tile), whole)
 
 
 def test_many_frames_and_filters_at_once(noise: Any, planes: Any) -> None:
@@ -210,8 +191,7 @@ def test_many_frames_and_filters_at_once(noise: Any, planes: Any) -> None:
     alone = [planes(core.aether.Run(clip[n], blob, threads=1)) for n in range(8)]
     both = core.std.StackHorizontal([core.aether.Run(clip, blob, threads=2), core.aether.Run(clip, blob)])
     for number, frame in enumerate(both.frames(prefetch=6, close=True)):
-        for plane in range(3):
-            np.testing.assert_array_equal(np.asarray(frame[plane]), np.hstack([alone[number][plane]] * 2))
+        np.testing.assert_array_equal([np.asarray(plane) for plane in frame], np.tile(alone[number], 2))
 
 
 def damaged(blob: bytes) -> dict[str, bytes]:

@@ -139,7 +139,7 @@ def test_a_frame_that_repeats_is_not_even_converted_and_has_its_own_properties(d
 
 
 def test_frames_keep_their_own_properties(make_clip: Any) -> None:
-    clip = make_clip([picture(0)] * 3, vs.RGBS)
+    clip = make_clip(held(3), vs.RGBS)
     numbered = clip.std.FrameEval(lambda n: clip.std.SetFrameProps(number=n))
     upscaled = vsaether.upscale(numbered, "tiny_2x_int8")
     assert [frame.props["number"] for frame in upscaled.frames()] == [0, 1, 2]

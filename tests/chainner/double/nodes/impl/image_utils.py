@@ -1,7 +1,5 @@
 """Double of chaiNNer's channel conversions: gray, BGR, BGRA; luma as OpenCV weighs it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..utils.utils import get_h_w_c

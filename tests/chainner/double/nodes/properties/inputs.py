@@ -1,7 +1,5 @@
 """Double of chaiNNer's inputs: what they accept, and what they hand to the node."""
 
-from __future__ import annotations
-
 from enum import Enum
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Double of chaiNNer's outputs: what they accept from the node."""
 
-from __future__ import annotations
-
 import numpy as np
 from api import BaseOutput
 

@@ -1,7 +1,5 @@
 """Double of the settings of chaiNNer's PyTorch package, on a machine without a GPU."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

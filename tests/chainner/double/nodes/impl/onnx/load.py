@@ -1,7 +1,5 @@
 """Double of chaiNNer's reading of ONNX models."""
 
-from __future__ import annotations
-
 import onnx
 
 from .model import OnnxGeneric, OnnxInfo, OnnxModel

@@ -1,7 +1,5 @@
 """Double of chaiNNer's ONNX models."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Double of chaiNNer's tiling, without its blending: of overlapping tiles, the later one counts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Double of chaiNNer's choice of a tiler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NewType
 

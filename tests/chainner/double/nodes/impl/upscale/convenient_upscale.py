@@ -1,7 +1,5 @@
 """Double of chaiNNer's treatment of channels: gray becomes colour, and alpha is upscaled as a picture of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

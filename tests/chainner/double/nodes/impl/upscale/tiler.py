@@ -1,7 +1,5 @@
 """Double of chaiNNer's tilers."""
 
-from __future__ import annotations
-
 
 class Tiler:
     """Square tiles of at most this side, and smaller ones where memory lacks."""
