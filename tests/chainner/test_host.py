@@ -12,15 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import chains
 import numpy as np
 import pytest
-from backend import ROOT, Backend, BackendError
+from backend import ROOT, Backend
 from PIL import Image
 
 EXAMPLES = ROOT / "chainner_nodes" / "examples"
@@ -33,8 +32,6 @@ NODES = {
     "aethernet:upscale_with_onnx_engine",
     "aethernet:upscale_video_frame",
 }
-SAVE = {"4": "png", "15": "u16", "14": 0, "5": 95, "11": 2167057, "12": 0, "16": "u8", "18": 5, "6": "BC1_UNORM_SRGB"}
-SAVE |= {"7": 0, "9": 0, "8": 0, "10": 0, "13": 0, "17": "4:2:0", "1000": 0}
 LEAST = 50.0  # dB between chaiNNer's output and vsaether's
 
 # openvino's Python package and the OpenVINO of VapourSynth's plugin cannot share a process.
@@ -215,46 +212,6 @@ def test_built_in_nodes_take_our_files(backend: Backend, tmp_path: Path) -> None
     up["data"]["inputData"] = {"2": -1, "3": 0, "4": 0, "5": 4, "6": 256, "7": 0}
     backend.run(content)
     assert psnr(read16(tmp_path / "photo_2x.png"), vsaether(image, "tiny_2x_fp32", "ov", tmp_path)) > LEAST
-
-
-def graph(nodes: Mapping[str, tuple[str, Mapping[str, object]]], *edges: tuple[str, int, str, int]) -> chains.Json:
-    """A chain of (schema, values by input id), and edges (from, output id, to, input id)."""
-    ids = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in nodes}
-    content: chains.Json = {"nodes": [], "edges": []}
-    for name, (schema, values) in nodes.items():
-        content["nodes"].append({"id": ids[name], "data": {"schemaId": schema, "inputData": values}})
-    for source, out, target, into in edges:
-        ends = {"source": ids[source], "sourceHandle": f"{ids[source]}-{out}"}
-        content["edges"].append(ends | {"target": ids[target], "targetHandle": f"{ids[target]}-{into}"})
-    return content
-
-
-def test_export_keeps_what_was_learnt_and_overwrites_nothing(backend: Backend, tmp_path: Path) -> None:
-    image = picture()
-    tiny = ROOT / "presets" / "tiny_2x"
-    connected = {"1": "connected", "3": "ov", "4": 0, "5": 256, "6": 0}
-    content = graph(
-        {
-            "image": ("chainner:image:load", {"0": str(save(tmp_path / "photo.png", image))}),
-            "load": ("aethernet:load_model", {"0": "file", "1": str(next(tiny.glob("*_qat.safetensors")))}),
-            "export": ("aethernet:export_to_onnx", {"1": "int8", "3": str(tmp_path), "4": "mine", "5": 0}),
-            "up": ("aethernet:upscale_with_onnx_engine", connected),
-            "save": ("chainner:image:save", SAVE | {"1": str(tmp_path), "3": "out"}),
-        },
-        ("image", 0, "up", 0),
-        ("load", 0, "export", 0),
-        ("export", 0, "up", 2),
-        ("up", 0, "save", 0),
-    )
-    backend.run(content)
-    result = read16(tmp_path / "out.png")
-    # the learnt ranges were taken, so the file does what the released one does
-    for engine in (str(tmp_path / "mine.onnx"), "tiny_2x_int8"):
-        assert psnr(result, vsaether(image, engine, "ov", tmp_path)) > LEAST
-    before = (tmp_path / "mine.onnx").read_bytes()
-    with pytest.raises(BackendError, match="exists already"):
-        backend.run(content)
-    assert (tmp_path / "mine.onnx").read_bytes() == before
 
 
 def test_nodes_pass_their_tests_in_the_real_api(checkout: Path, python: str) -> None:

@@ -1,8 +1,5 @@
 """Clips with known contents, and what is in a clip."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,8 +1,5 @@
 """Colour: any format in, the same colours out. The engines here only scale, so that nothing else changes them."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from typing import Any
 
 import numpy as np

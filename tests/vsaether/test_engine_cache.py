@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -82,16 +81,14 @@ def test_an_engine_that_fails_its_check_is_not_kept(folder: Path) -> None:
 
 
 BUILDER = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 from pathlib import Path
 from vsaether.engine_cache import EngineCache
 
 def build():
     print("building", flush=True)
-    time.sleep(float(sys.argv[2]))
-    with open(sys.argv[3], "a") as log:
-        log.write("built\\n")
+    sys.stdin.read()
     return b"engine"
 
 path = EngineCache(Path(sys.argv[1])).get({"engine": "toy"}, build, wait=lambda text: print("waiting", flush=True))
@@ -99,31 +96,34 @@ print(path.read_bytes().decode(), flush=True)
 """
 
 
-def start(folder: Path, seconds: float, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(BUILDER), str(folder), str(seconds), str(log)]
+def start(folder: Path) -> subprocess.Popen[str]:
+    """A process that gets an engine, and builds it, if it has to, until its input ends."""
+    command = [sys.executable, "-c", BUILDER, str(folder)]
     root = Path(vsaether.__file__).parents[1]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 
 
-def test_two_processes_build_once(folder: Path, tmp_path: Path) -> None:
+def says(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{word}\n"
+
+
+def test_two_processes_build_once(folder: Path) -> None:
     """The second says that it waits, and takes the first one's."""
-    one = start(folder, 2, tmp_path / "log")
-    assert one.stdout is not None
-    assert one.stdout.readline() == "building\n"
-    two = start(folder, 2, tmp_path / "log")
-    outputs = [one.communicate(timeout=60)[0], two.communicate(timeout=60)[0]]
-    assert outputs == ["engine\n", "waiting\nengine\n"]
-    assert (tmp_path / "log").read_text() == "built\n"
+    with start(folder) as one:
+        says(one, "building")
+        with start(folder) as two:
+            says(two, "waiting")
+            assert one.communicate(timeout=60)[0] == "engine\n"
+            assert two.communicate(timeout=60)[0] == "engine\n"
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_build_leaves_no_half_entry(folder: Path, tmp_path: Path, kind: signal.Signals) -> None:
+def test_a_killed_build_leaves_no_half_entry(folder: Path, kind: signal.Signals) -> None:
     """Nor its lock: the next one builds at once."""
-    process = start(folder, 60, tmp_path / "log")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "building\n"
-    process.send_signal(kind)
-    process.wait(timeout=30)
+    with start(folder) as process:
+        says(process, "building")
+        process.send_signal(kind)
     assert names(folder) == set()
     began = time.monotonic()
     assert EngineCache(folder).get({"engine": "toy"}, lambda: b"new").read_bytes() == b"new"

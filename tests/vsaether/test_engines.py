@@ -1,8 +1,5 @@
 """Engines of the filter: found by name or path; tests/presets has what an engine file is."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import itertools
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,5 @@
 """Interlaced frames and alpha."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from typing import Any
 
 import numpy as np

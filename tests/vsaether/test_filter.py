@@ -1,8 +1,5 @@
 """The filter: arguments, errors, backends, and the same bytes every time."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,5 @@
 """The native kernels: one output for every form, thread count and tile; what they take, and what they refuse."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import dataclasses
 import shutil
 import struct

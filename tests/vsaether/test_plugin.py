@@ -1,8 +1,5 @@
 """The native plugin: found by VapourSynth alone, and the same filter as the Python function."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import os
 import shutil
 import subprocess

@@ -1,8 +1,5 @@
 """What repeats is not computed again, and the bytes are the same as if it were."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import random
 from collections.abc import Callable
 from typing import Any

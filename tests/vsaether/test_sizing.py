@@ -1,8 +1,5 @@
 """The size that is asked for: which it is, and how the picture gets there."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from fractions import Fraction
 from typing import Any
 

@@ -4,9 +4,6 @@ No card is needed, and none runs an engine here: the plugin is a stand-in with t
 which computes with ONNX Runtime what the engine file names.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import dataclasses
 from pathlib import Path
 from types import ModuleType

@@ -1,8 +1,5 @@
 """Tiles: the parts equal the whole, and fit in memory."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from pathlib import Path
 from typing import Any
 

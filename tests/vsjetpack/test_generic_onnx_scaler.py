@@ -3,9 +3,6 @@
 By default ORT_CPU converts the graph to float16, and OV_CPU asks OpenVINO for float16.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 from __future__ import annotations
 
 from pathlib import Path

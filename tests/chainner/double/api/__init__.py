@@ -202,7 +202,7 @@ class Package:
     categories: list[Category] = field(default_factory=list)
     settings: list[Any] = field(default_factory=list)
 
-    def add_category(self, **facts: str) -> Category:
+    def add_category(self, **facts: Any) -> Category:
         self.categories.append(Category(**facts))
         return self.categories[-1]
 
