@@ -19,6 +19,8 @@ STREAM_WIDE = frozenset(
         SideData.CONTENT_LIGHT_LEVEL,
         SideData.DOVI_METADATA,
         SideData.DOVI_RPU_BUFFER,
+        SideData.DYNAMIC_HDR_PLUS,
+        SideData.DYNAMIC_HDR_VIVID,
         SideData.SEI_UNREGISTERED,
     }
 )
@@ -59,11 +61,18 @@ def losses(name: str, info: VideoInfo) -> list[str]:
     """What of a video's metadata an encoder is not given, as sentences."""
     found = []
     if info.dynamic:
-        found.append(f"{' and '.join(info.dynamic)}: the metadata of single scenes are left out, the signal is kept")
-    if (info.mastering or info.light_level) and name not in _STATIC:
+        kept = (
+            "the signal and HDR10's static metadata are" if _has_static(info) and name in _STATIC else "the signal is"
+        )
+        found.append(f"{' and '.join(info.dynamic)}: the metadata of single scenes are left out, {kept} kept")
+    if _has_static(info) and name not in _STATIC:
         others = ", ".join(_STATIC)
         found.append(f"{name} cannot be given the mastering display and content light level: left out ({others} can)")
     return found
+
+
+def _has_static(info: VideoInfo) -> bool:
+    return bool(info.mastering or info.light_level)
 
 
 def add_static(name: str, options: dict[str, str], info: VideoInfo) -> None:
