@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 from vsaether import colour
 from vsaether.media.formats import TagOverride
@@ -14,22 +15,35 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="report on standard error, a JSON object a line")
 
 
-BACKEND = "auto, or one listed by: vsaether engines; with options as in native:threads=4 or ov:device=GPU"
-
-
 def add_filter(parser: argparse.ArgumentParser) -> None:
-    """Give a command the filter's options about seams, devices and colours."""
+    """Give a command the filter's options."""
     add = parser.add_argument
+    add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
+    backend = "auto, or one listed by: vsaether engines; with options as in native:threads=4 or ov:device=GPU"
+    add("--backend", default="auto", help=backend)
+    add("--tile", type=size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
     overlap = "input pixels computed beyond a tile's share on each side; default: as many as the engine sees"
     add("--overlap", type=overlaps, metavar="N|WxH", help=overlap)
     add("--device-id", type=natural, default=0, metavar="N", help="the backend's device; default: 0")
+    add("--dither", choices=colour.DITHERS, default="ordered", metavar="D", help=_of("dithering", colour.DITHERS))
+    add_tags(parser)
+
+
+def filtering(options: argparse.Namespace) -> dict[str, Any]:
+    """What add_filter's options say, by the names that jobs have for it."""
+    names = ("engine", "backend", "tile", "overlap", "device_id", "dither")
+    return {name: getattr(options, name) for name in names} | {"tags": tags(options)}
+
+
+def add_tags(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options for inputs of which tags are missing or wrong."""
+    add = parser.add_argument
     add("--matrix", choices=colour.MATRIX_NAMES, metavar="M", help=_of("the input's matrix", colour.MATRIX_NAMES))
     add("--range", choices=colour.RANGE_NAMES, help="the input's range, where its tag is missing or wrong")
-    add("--dither", choices=colour.DITHERS, default="ordered", metavar="D", help=_of("dithering", colour.DITHERS))
 
 
-def tag_override(options: argparse.Namespace) -> TagOverride:
-    """What the options say of the input's tags."""
+def tags(options: argparse.Namespace) -> TagOverride:
+    """What add_tags' options say."""
     return TagOverride(colour.MATRIX_NAMES.get(options.matrix), colour.RANGE_NAMES.get(options.range))
 
 

@@ -122,12 +122,9 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
         help=f"a video ({videos}), an image, a folder, or a pattern like x/%%06d.png; a folder for several inputs; - "
         "for y4m on standard output",
     )
-    add("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
-    add("--backend", default="auto", help=arguments.BACKEND)
-    add("--tile", type=arguments.size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
+    arguments.add_filter(parser)
     streams = f"inferences at the same time; default: {NUM_STREAMS}"
     add("--num-streams", type=arguments.positive, default=NUM_STREAMS, metavar="N", help=streams)
-    arguments.add_filter(parser)
     add("--codec", help="FFmpeg's name of the encoder; default: libx264, libx265 above 8 bits; .webm: VP9 or AV1")
     add("--crf", type=float, metavar="N", help="constant quality; lower is better")
     add("--preset", metavar="P", help="speed preset of the encoder")
@@ -181,13 +178,7 @@ def _upscale(options: argparse.Namespace) -> None:
     job = Job(
         source=options.sources[0],
         output=options.output,
-        engine=options.engine,
-        backend=options.backend,
-        tile=options.tile,
-        overlap=options.overlap,
-        device_id=options.device_id,
-        tags=arguments.tag_override(options),
-        dither=options.dither,
+        **arguments.filtering(options),
         num_streams=options.num_streams,
         encoding=encoding,
         rate=options.fps,

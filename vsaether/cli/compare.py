@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vsaether.media import progress
 
-from .arguments import add_json, positive
+from .arguments import add_json, add_tags, positive, tags
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     argument("--frames", type=positive, default=24, metavar="N", help="frames to take, evenly spread; default: 24")
     argument("--max-size", type=positive, default=100, metavar="MIB", help="of the page; default: 100")
     argument("--resize", action="store_true", help="enlarge the smaller by bicubic scaling where the sizes differ")
+    add_tags(parser)
     argument("--overwrite", action="store_true", help="replace PAGE if it exists")
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -35,5 +36,6 @@ def _run(options: argparse.Namespace) -> None:
         options.max_size,
         options.resize,
         options.overwrite,
+        tags(options),
     )
     progress.done(make_page(job, progress.note))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vsaether.media import progress
 
-from .arguments import BACKEND, add_json, crop, size, time
+from .arguments import add_filter, add_json, crop, filtering, time
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     times = "times of the frames, as 00:05:10 or 310.5; default: the middle"
     argument("--at", type=time, nargs="+", default=(), metavar="TIME", help=times)
     argument("-o", "--output", type=Path, default=Path("preview"), metavar="FOLDER", help="default: preview")
-    argument("--engine", default="small_2x_int8", help="an engine's name or an .onnx file; default: small_2x_int8")
-    argument("--backend", default="auto", help=BACKEND)
-    argument("--tile", type=size, metavar="WxH", help="tile size in input pixels; default: chosen by memory")
+    add_filter(parser)
     part = "part of IN to enlarge; default: where the result differs most from bicubic scaling"
     argument("--crop", type=crop, metavar="WxH+X+Y", help=part)
     argument("--overwrite", action="store_true", help="replace pictures of an earlier preview")
@@ -32,10 +30,8 @@ def _run(options: argparse.Namespace) -> None:
         options.source,
         options.at,
         options.output,
-        options.engine,
-        options.backend,
-        options.tile,
-        options.crop,
-        options.overwrite,
+        crop=options.crop,
+        overwrite=options.overwrite,
+        **filtering(options),
     )
     progress.done(make_previews(job))

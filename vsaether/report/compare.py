@@ -19,6 +19,7 @@ import vapoursynth as vs
 from vsaether.errors import MediaError
 from vsaether.media import progress
 from vsaether.media.files import PendingFile, check_target
+from vsaether.media.formats import AS_TAGGED, TagOverride
 
 from .frames import Frames
 from .metrics import METRICS, Meter, is_hdr, mean
@@ -43,6 +44,8 @@ class Comparison:
     limit: int = 100
     resize: bool = False
     overwrite: bool = False
+    tags: TagOverride = AS_TAGGED
+    """What is right where the files' own tags are wrong."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def make_page(job: Comparison, notice: Callable[[str], None]) -> Compared:
     with ExitStack() as stack:
         sides = []
         for path in paths:
-            sides.append(Frames(path))
+            sides.append(Frames(path, job.tags))
             stack.callback(sides[-1].close)
         count = min(map(len, sides))
         if len({*map(len, sides)}) > 1:

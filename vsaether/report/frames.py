@@ -11,7 +11,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vsaether.errors import MediaError
-from vsaether.media.formats import fraction
+from vsaether.media.formats import AS_TAGGED, TagOverride, fraction
 from vsaether.media.hdr import dynamic
 from vsaether.media.stills import is_still, read_image
 
@@ -20,11 +20,12 @@ class Frames:
     """The frames of a file, numbered from 0 in the order of presentation. Ask for them in increasing order.
 
     FFmpeg decodes, as in ``vsaether upscale``, so that both number frames alike. Raises MediaError if the file cannot
-    be read or holds no video.
+    be read or holds no video. ``tags`` are right where the file's own are wrong.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tags: TagOverride = AS_TAGGED) -> None:
         self.path = path
+        self._tags = tags
         self._container = None
         self._next = 0
         """The number of the frame which comes next out of the decoder."""
@@ -70,13 +71,13 @@ class Frames:
         return number
 
     def frame(self, number: int) -> av.VideoFrame:
-        """A frame. Raises MediaError if it cannot be decoded."""
-        if self._container is None:
-            return self._still
+        """A frame. Raises MediaError if it cannot be decoded, or is RGB, whose tags are never wrong."""
         try:
-            return self._find(number)
+            found = self._still if self._container is None else self._find(number)
         except FFmpegError as error:
             raise MediaError(f"{self.path}: frame {number} cannot be decoded: {error.strerror}") from error
+        self._tags.put(found)
+        return found
 
     def close(self) -> None:
         """Close the file."""

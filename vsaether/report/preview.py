@@ -17,6 +17,7 @@ import vsaether
 from vsaether.errors import MediaError
 from vsaether.media.exchange import still
 from vsaether.media.files import PendingFolder, check_target
+from vsaether.media.formats import AS_TAGGED, TagOverride
 
 from .frames import Frames
 from .pictures import Crop, cropped, png, side_by_side, whole
@@ -39,6 +40,10 @@ class Preview:
     engine: str = "small_2x_int8"
     backend: str = "auto"
     tile: tuple[int, int] | None = None
+    overlap: tuple[int, int] | None = None
+    device_id: int = 0
+    dither: str = "ordered"
+    tags: TagOverride = AS_TAGGED
     crop: Crop | None = None
     overwrite: bool = False
 
@@ -63,7 +68,7 @@ def make_previews(job: Preview) -> Previewed:
         raise MediaError(f"{job.source} does not exist")
     check_target(job.output, job.source, job.overwrite, folder=True)
     with ExitStack() as stack:
-        frames = stack.enter_context(closing(Frames(job.source)))
+        frames = stack.enter_context(closing(Frames(job.source, job.tags)))
         if job.at and len(frames) == 1:
             raise MediaError(f"{job.source} is one picture; leave --at out")
         numbers = sorted({frames.number(time) for time in job.at}) or [len(frames) // 2]
@@ -84,7 +89,16 @@ def _pictures(frame: av.VideoFrame, job: Preview) -> dict[str, bytes]:
     engine = vsaether.engines.resolve(job.engine)
     scale = engine.scale
     size = frame.width * scale, frame.height * scale
-    large = cropped(vsaether.upscale(given, job.engine, backend=job.backend, tile=job.tile), *size)
+    upscaled = vsaether.upscale(
+        given,
+        job.engine,
+        backend=job.backend,
+        tile=job.tile,
+        overlap=job.overlap,
+        device_id=job.device_id,
+        dither_type=job.dither,
+    )
+    large = cropped(upscaled, *size)
     source = whole(frame)
     bicubic = source.resize.Bicubic(*size)
     crop = _most_changed(bicubic, large, _PART) if job.crop is None else _fitting(job.crop, frame, scale)
