@@ -1,9 +1,12 @@
 """Small clips of every kind the command line must carry, made with FFmpeg's own encoders; and a reader to compare."""
 
 import hashlib
+import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +20,12 @@ from av.filter import Graph
 from av.rational import AVRational
 from av.video.codeccontext import VideoCodecContext
 
+from vsaether.cli import main
+
+Picture = Callable[[int, int, int, str], av.VideoFrame]
 VFR = [0, 40, 80, 200, 240, 250, 400, 440, 1000, 1033, 1066, 1500]
 FONT = bytes(range(256)) * 5
+FAST = ("--preset", "ultrafast")
 
 
 def frame(index: int, width: int, height: int, pix_fmt: str = "yuv420p") -> av.VideoFrame:
@@ -56,7 +63,7 @@ def make_video(
     chapters: bool = False,
     metadata: dict[str, str] | None = None,
     rate: Fraction | int = 25,
-    picture: Callable[[int, int, int, str], av.VideoFrame] = frame,
+    picture: Picture = frame,
 ) -> Path:
     """A video with timestamps ``pts`` in milliseconds (default: 12 frames at 25 fps) and what else is asked for."""
     pts = [40 * i for i in range(12)] if pts is None else pts
@@ -137,21 +144,8 @@ def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) 
     out.mux(stream.encode(None))
 
 
-def join(path: Path, *sources: Path) -> Path:
-    """All streams of several files in one."""
-    with ExitStack() as stack:
-        files = [stack.enter_context(av.open(str(source))) for source in sources]
-        out = stack.enter_context(av.open(str(path), "w"))
-        streams = {id(s): out.add_stream_from_template(s, opaque=True) for file in files for s in file.streams}
-        packets = [packet for file in files for packet in file.demux() if packet.size]
-        for packet in packets:
-            packet.stream = streams[id(packet.stream)]
-            out.mux(packet)
-    return path
-
-
 @dataclass
-class Contents:
+class Film:
     """All of a video file that must survive, times in seconds."""
 
     times: list[Fraction] = field(default_factory=list)
@@ -172,9 +166,9 @@ class Contents:
     frames: list[av.VideoFrame] = field(default_factory=list)
 
 
-def read(path: Path, decoder: str | None = None) -> Contents:
+def read(path: Path, decoder: str | None = None) -> Film:
     """Read a video file completely."""
-    found = Contents()
+    found = Film()
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         found.metadata = dict(container.metadata)
@@ -230,6 +224,77 @@ class Result:
         return lines[0]
 
 
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """All that lies in a folder but logs, by name; None for what is no file."""
+    paths = [path for path in folder.rglob("*") if path.name != "log.txt"]
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@dataclass
+class Run:
+    """``vsaether upscale`` in this process, with an engine that leaves colours alone."""
+
+    folder: Path
+    engine: str
+    capfd: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object, engine: str | None = None) -> Result:
+        """However it ends."""
+        code = main(["upscale", *map(str, arguments), "--engine", engine or self.engine])
+        out, err = self.capfd.readouterr()
+        return Result(code, out, err)
+
+    def done(self, *arguments: object, engine: str | None = None) -> Result:
+        """It succeeds."""
+        result = self(*arguments, engine=engine)
+        assert result.code == 0, result.err
+        return result
+
+    def refused(self, *arguments: object, engine: str | None = None, begun: bool = False) -> str:
+        """It fails, before the progress bar has begun, and leaves the test's folder as it is: its one line of error."""
+        before = contents(self.folder)
+        result = self(*arguments, engine=engine)
+        assert result.code == 1
+        assert contents(self.folder) == before
+        assert bool(re.search(r"\d/\d+ frames", result.err)) == begun
+        return result.error
+
+    def film(
+        self, source: Path, output: str = "out.mkv", *options: object, engine: str | None = None
+    ) -> tuple[Film, Film, Result]:
+        """It succeeds, with a fast encoder where none is asked for: the film before and after, and what was said."""
+        webm = output.endswith(".webm")
+        fast = () if "--codec" in options else ("--encoder-options", "cpu-used=8") if webm else FAST
+        result = self.done(source, self.folder / output, *options, *fast, engine=engine)
+        decoder = "libvpx-vp9" if webm and "--codec" not in options else None  # FFmpeg's own leaves out alpha
+        return read(source), read(self.folder / output, decoder), result
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], identity_engine: str, tmp_path: Path) -> Run:
+    """See Run."""
+    return Run(tmp_path, identity_engine, capfd)
+
+
+def luma(shown: av.VideoFrame) -> np.ndarray:
+    """The samples of the first plane."""
+    plane = shown.planes[0]
+    depth = np.uint8 if shown.format.components[0].bits == 8 else np.uint16
+    return np.frombuffer(plane, depth).reshape(shown.height, -1)[:, : shown.width].astype(int)
+
+
+def solid(*values: int) -> Picture:
+    """Pictures of one colour, given by its code values."""
+
+    def picture(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+        shown = av.VideoFrame(width, height, pix_fmt)
+        for plane, value in zip(shown.planes, values, strict=True):
+            np.frombuffer(plane, np.uint8)[:] = value
+        return shown
+
+    return picture
+
+
 def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     """A dark top field and a bright bottom field."""
     shown = av.VideoFrame(width, height, pix_fmt)
@@ -239,22 +304,22 @@ def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     return shown
 
 
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], identity_engine: str) -> Run:
-    """Run ``vsaether upscale`` in this process, with an engine that leaves colours alone, and a fast preset."""
-    from vsaether.cli import main
-
-    def call(*arguments: object, engine: str = identity_engine) -> Result:
-        code = main(["upscale", *map(str, arguments), "--engine", engine])
-        out, err = capfd.readouterr()
-        return Result(code, out, err)
-
-    return call
-
-
 def command(*arguments: object) -> list[str]:
     """The command line as another process."""
     return [sys.executable, "-m", "vsaether.cli", *map(str, arguments)]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait until something is so, while a process runs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def default_signals() -> None:
+    """Of other processes: a shell's background jobs, such as these tests, may ignore them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

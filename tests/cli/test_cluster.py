@@ -13,7 +13,6 @@ import av
 import pytest
 
 import vsaether
-from vsaether.cli import main
 from vsaether.errors import MediaError
 from vsaether.media import work
 from vsaether.media.cuts import Cutter
@@ -28,33 +27,11 @@ from vsaether.media.timing import Timing
 from vsaether.media.work import Maker
 
 from ..conftest import MakeEngine
-from .conftest import Run, command, make_video
-from .test_resume import SEGMENTS, packets, scenes, wait_for
+from .conftest import Run, command, make_video, wait_for
+from .test_resume import SEGMENTS, packets, scenes
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed")
-FAST = {"preset": "ultrafast"}
-
-
-@pytest.fixture(scope="module")
-def film_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """105 frames with sound, in scenes of 15."""
-    path = tmp_path_factory.mktemp("film") / "in.mkv"
-    pts = [40 * i for i in range(105)]
-    return make_video(path, pts=pts, size=(256, 192), options=FAST, picture=scenes, audio="aac")
-
-
-@pytest.fixture(scope="module")
-def slow_engine(make_engine: MakeEngine) -> str:
-    """A second of work for a segment."""
-    return str(make_engine(kernels=(5, 5, 3), channels=48))
-
-
-@pytest.fixture(scope="module")
-def whole(film_file: Path, slow_engine: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
-    """The packets of the film made by one process."""
-    out = tmp_path_factory.mktemp("whole") / "out.mkv"
-    assert main(["upscale", str(film_file), str(out), "--engine", slow_engine, *SEGMENTS]) == 0
-    return packets(out)
+ULTRAFAST = {"preset": "ultrafast"}
 
 
 class Cluster:
@@ -92,63 +69,33 @@ class Cluster:
         return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_workers_and_schedulers_are_killed(
-    film_file: Path, whole: list[tuple], slow_engine: str, tmp_path: Path
-) -> None:
-    """A worker dies midway, one comes late, the scheduler dies: the same command goes on, and loses nothing."""
-    out, log = tmp_path / "out.mkv", tmp_path / "log"
+def test_workers_and_schedulers_are_killed(run: Run, make_engine: MakeEngine, tmp_path: Path) -> None:
+    """A worker dies midway, one comes late, the scheduler dies; workers of this machine go on, and nothing is lost."""
+    source, out, whole, log = (tmp_path / name for name in ("in.mkv", "out.mkv", "whole.mkv", "log"))
+    pts = [40 * i for i in range(105)]
+    make_video(source, pts=pts, size=(256, 192), options=ULTRAFAST, picture=scenes, audio="aac")
+    engine = str(make_engine(kernels=(5, 5, 3), channels=16))  # some tenths of a second of work for a segment
     folder = JobFolder.of(out)
-
-    def kept() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in folder.path.glob("*.packets")}
-
     with closing(Cluster(tmp_path)) as cluster:
         cluster.add()
         cluster.add()
-        arguments = command("upscale", film_file, out, "--engine", slow_engine, *SEGMENTS, "--scheduler")
-        with log.open("w") as stderr, subprocess.Popen([*arguments, cluster.address], stderr=stderr) as process:
-            wait_for(lambda: len(kept()) >= 1, process)
+        arguments = command("upscale", source, out, "--engine", engine, *SEGMENTS, "--scheduler", cluster.address)
+        with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
+            wait_for(lambda: len(list(folder.path.glob("*.packets"))) >= 1, process)
             cluster.workers[0].kill()
             cluster.add()
-            wait_for(lambda: len(kept()) >= 3, process)
+            wait_for(lambda: len(list(folder.path.glob("*.packets"))) >= 3, process)
             cluster.scheduler.kill()
             assert process.wait(60) == 1
-    before = kept()
-    assert 3 <= len(before) < 7
+    kept = len(list(folder.records()))
+    assert 3 <= kept < 7
     assert "the scheduler" in log.read_text()
     assert "segments are kept" in log.read_text()
-    with closing(Cluster(tmp_path)) as cluster:
-        cluster.add()
-        again = subprocess.run([*arguments, cluster.address], capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0, again.stderr
-    assert f"{len(before)} segments of" in again.stderr
-    assert packets(out) == whole
+    result = run.done(source, out, *SEGMENTS, "--workers", "2", engine=engine)
+    assert f"{kept} segments of" in result.err
+    run.done(source, whole, *SEGMENTS, engine=engine)
+    assert packets(out) == packets(whole)
     assert not folder.path.exists()
-
-
-def test_workers_of_this_machine(
-    run: Run, film_file: Path, whole: list[tuple], slow_engine: str, tmp_path: Path
-) -> None:
-    """The same film as of one process; no scheduler that others could reach."""
-    result = run(film_file, tmp_path / "out.mkv", *SEGMENTS, "--workers", "2", engine=slow_engine)
-    assert result.code == 0, result.err
-    assert packets(tmp_path / "out.mkv") == whole
-
-
-def test_no_scheduler(run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, and nothing remains."""
-    monkeypatch.setattr("vsaether.media.cluster._TIMEOUT", "1s")
-    result = run(film_file, tmp_path / "out.mkv", "--scheduler", "tcp://127.0.0.1:9")
-    assert (result.code, "no scheduler answers at tcp://127.0.0.1:9" in result.error) == (1, True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_cannot_be_distributed(run: Run, film_file: Path, tmp_path: Path) -> None:
-    """It is not done here without a word."""
-    for out in ("frames", "%03d.png"):
-        result = run(film_file, tmp_path / out, "--workers", "2")
-        assert (result.code, "--scheduler are for video files" in result.error) == (1, True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def planned(source: Path, out: Path, engine: str) -> tuple[Maker, int]:
@@ -177,12 +124,8 @@ def hostile(kind: str, path: Path) -> Path:
         "clocks": {"g": "12"},
     }[kind]
     pts = [40 * i + (i % 3) * 11 * (kind == "uneven") for i in range(75)]
-    whole = make_video(
-        path.with_name("whole.ts" if kind == "clocks" else "in.mp4"),
-        pts=pts,
-        options={**FAST, **options},
-        picture=scenes,
-    )
+    name = "whole.ts" if kind == "clocks" else "in.mp4"
+    whole = make_video(path.with_name(name), pts=pts, options=ULTRAFAST | options, picture=scenes)
     if kind != "clocks":
         return whole
     path.with_name("in.ts").write_bytes(whole.read_bytes() * 2)
@@ -202,7 +145,7 @@ def test_parts_are_found_exactly(run: Run, identity_engine: str, tmp_path: Path,
     remove = JobFolder.remove
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JobFolder, "remove", lambda self: held.extend(self.records()) or remove(self))
-        assert run(source, tmp_path / "out.mkv", "--backend", "ov", "--segment", "1").code == 0
+        run.done(source, tmp_path / "out.mkv", "--backend", "ov", "--segment", "1")
     assert records == held
 
 

@@ -13,9 +13,7 @@ from vsaether.errors import MediaError
 from vsaether.media import files, muxer
 from vsaether.media.interrupts import Interrupted, caught, check
 
-from .conftest import Run, make_video, read
-
-FAST = ("--preset", "ultrafast")
+from .conftest import FAST, Run, make_video, read
 
 
 @pytest.fixture
@@ -27,37 +25,23 @@ def video(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("stem", ["a" * 251, "映" * 80 + "b" * 11, "é" * 120])
 def test_names_as_long_as_the_file_system_allows(run: Run, video: Path, tmp_path: Path, stem: str) -> None:
     """255 bytes are a name, as a file and as a folder; a longer one is refused before work."""
-    result = run(video, tmp_path / f"{stem}.mkv", *FAST)
-    assert result.code == 0, result.err
-    assert len(read(tmp_path / f"{stem}.mkv").frames) == 12
-    result = run(video, tmp_path / f"{stem}_new", "--limit", 1)
-    assert result.code == 0, result.err
+    assert len(run.film(video, f"{stem}.mkv")[1].frames) == 12
+    run.done(video, tmp_path / f"{stem}_new", "--limit", 1)
     assert [path.name for path in (tmp_path / f"{stem}_new").iterdir()] == ["000001.png"]
-    result = run(video, tmp_path / f"{stem}{'c' * 20}.mkv", *FAST)
-    assert result.code == 1
-    assert "%|" not in result.err  # the progress bar has not begun
-    assert len(list(tmp_path.iterdir())) == 3
+    run.refused(video, tmp_path / f"{stem}{'c' * 20}.mkv")
 
 
 def test_what_was_written_before_an_interruption_is_told(
     tmp_path: Path, video: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the file has its name, Ctrl-C does not undo it."""
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(files, "_sync", _interrupting(tmp_path / "out.mkv"))
-    result = run(video, tmp_path / "out.mkv", *FAST)
+    before, out = signal.getsignal(signal.SIGINT), tmp_path / "out.mkv"
+    monkeypatch.setattr(files, "_sync", lambda path: os.kill(os.getpid(), signal.SIGINT) if out.exists() else None)
+    result = run(video, out, *FAST)
     assert result.code == 130
-    assert f"interrupted; {tmp_path / 'out.mkv'} had been written" in result.error
-    assert len(read(tmp_path / "out.mkv").frames) == 12
+    assert f"interrupted; {out} had been written" in result.error
+    assert len(read(out).frames) == 12
     assert signal.getsignal(signal.SIGINT) == before
-
-
-def _interrupting(target: Path):  # noqa: ANN202
-    def sync(path: Path) -> None:
-        if target.exists():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    return sync
 
 
 def test_signals_while_tidying_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

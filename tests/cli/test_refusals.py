@@ -1,0 +1,136 @@
+"""What ``vsaether upscale`` cannot do is said in one line, before any work, and no file is made or changed."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .conftest import FAST, Run, make_video, read
+
+REFUSED = {
+    "out.mkv": {
+        "--engine huge_9x": "there is no engine 'huge_9x'",
+        "--engine bad.onnx": "not an ONNX file",
+        "--backend abacus": "backends: auto, trt, trt_rtx, ort_cuda, ncnn, native, ov, ort",
+        "--backend native:thread=2": "the options of native are",
+        "--backend ov --device-id 1": "has only device 0",
+        "--num-streams 1025": "num_streams is 1025; it must be a whole number from 1 to 1024",
+        "--num-streams 100000000000000000000": "num_streams is 100000000000000000000; it must be a whole number",
+        "--tile 16x16 --overlap 8": "give a tile of more than 16",
+        "--codec nothing": "there is no encoder 'nothing'",
+        "--codec aac": "not a video encoder",
+        "--codec ffv1 --crf 20": "ffv1 has no crf",
+        "--encoder-options colour=red": "libx264 has no option 'colour'",
+        "--preset hasty": "libx264 in .mkv cannot be set up",
+        "--pix-fmt yuv999": "does not take the pixel format yuv999",
+        "--audio-codec nonsense": "usual ones: aac",
+        "--audio-codec libx264": "not an encoder of sound",
+        "--fps 25": "a video keeps its timestamps",
+        "--scale 3 --height 200": "a factor",
+        "--start 1.5 --end 0.5": "--end is not behind --start",
+        "--start 60": "12 frames were read",
+        "--start 60 --segment 1": "12 frames were read",
+        "--scheduler tcp://127.0.0.1:9": "no scheduler answers at tcp://127.0.0.1:9",
+        "--pipe x265": "{out}",
+        "--pipe no-such-encoder{out}": "cannot be started",
+        "--pipe cat{out} --crf 3": "--pix-fmt alone",
+    },
+    "out.webm": {"--codec libx264": "'webm' format does not support 'libx264'"},
+    "out.xyz": {"": "the suffix .xyz is none of"},
+    "out.png": {"": "one image"},
+    "out": {"--crf 3": "for videos", "--workers 2": "--scheduler are for video files"},
+    "%03d.png": {"--workers 2": "--scheduler are for video files"},
+    "frame%03d": {"": "add one, such as frame%03d.png"},
+    "none/out.mkv": {"": "does not exist; create it first"},
+    "a-file": {"--overwrite": "a-file is not a folder"},
+    "a-file.mkv": {"": "a-file.mkv exists; choose another name, or allow it to be replaced with --overwrite"},
+    "a-folder.mkv": {"--overwrite": "a-folder.mkv is a folder"},
+    "a-link.mkv": {"": "a-link.mkv exists"},
+    "in.mkv": {"--overwrite": "input itself"},
+    "a-link-to-it.mkv": {"--overwrite": "input itself"},
+}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A clip with sound."""
+    return make_video(tmp_path_factory.mktemp("film") / "in.mkv", audio="aac").read_bytes()
+
+
+@pytest.fixture
+def there(tmp_path: Path, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory: a film, images, and what can be in the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vsaether.media.cluster._TIMEOUT", "1s")
+    Path("in.mkv").write_bytes(film)
+    for name in ("a-file", "a-file.mkv", "bad.onnx", "rubbish.mkv"):
+        Path(name).write_bytes(b"precious" * 100)
+    Path("empty.mkv").touch()
+    Path("a-folder.mkv").mkdir()
+    Path("a-link.mkv").symlink_to("nowhere")
+    Path("a-link-to-it.mkv").symlink_to("in.mkv")
+    Image.new("RGB", (16, 16)).save("in.png")
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "reason"),
+    [(output, options, reason) for output, each in REFUSED.items() for options, reason in each.items()],
+)
+@pytest.mark.usefixtures("there")
+def test_outputs_and_options(run: Run, output: str, options: str, reason: str) -> None:
+    words = [word.replace("{out}", " {out}") for word in options.split()]
+    engine = words.pop() if words[:1] == ["--engine"] else None
+    words = [] if engine else words
+    begun = options.startswith(("--tile", "--scheduler"))  # which depend on the frames
+    assert reason in run.refused("in.mkv", output, *words, engine=engine, begun=begun)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "reason"),
+    [
+        ("none.mkv", (), "vsaether: none.mkv does not exist"),
+        ("rubbish.mkv", (), "rubbish.mkv cannot be read"),
+        ("empty.mkv", (), "empty.mkv cannot be read"),
+        ("a-folder.mkv", (), "holds no images"),
+        ("a-folder.mkv", ("--start", "1"), "--start and --end are for videos"),
+        ("in.png", ("--matrix", "709"), "the input is RGB"),
+        ("in.png", ("--range", "limited"), "the input is RGB"),
+    ],
+)
+@pytest.mark.usefixtures("there")
+def test_inputs(run: Run, source: str, options: tuple[str, ...], reason: str) -> None:
+    assert reason in run.refused(source, "out.png" if source == "in.png" else "out.mkv", *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--tile", "9", "--tile"),
+        ("--num-streams", "0", "--num-streams"),
+        ("--limit", "x", "--limit"),
+        ("--fps", "0", "--fps"),
+        ("--overlap", "a", "'a' is not a number of pixels such as 16"),
+        ("--device-id", "-1", "--device-id"),
+        ("--matrix", "601", "2020ncl"),
+        ("--range", "tv", "limited"),
+        ("--dither", "noise", "error_diffusion"),
+        *(("--encoder-options", value, "--encoder-options") for value in ("a", "a,b=1", ",a=1", "=1", "a b=1")),
+    ],
+)
+def test_values_which_are_none(
+    run: Run, tmp_path: Path, option: str, value: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, as usual."""
+    with pytest.raises(SystemExit) as ended:
+        run("in.mkv", tmp_path / "out.mkv", option, value)
+    assert ended.value.code == 2
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("there")
+def test_what_is_there_is_replaced_on_request(run: Run, tmp_path: Path) -> None:
+    """A link is replaced by the film, not followed."""
+    for name in ("a-file.mkv", "a-link.mkv"):
+        run.done("in.mkv", name, "--overwrite", *FAST)
+        assert read(tmp_path / name).size == (128, 96)
+        assert not Path(name).is_symlink()
