@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -144,62 +144,49 @@ def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) 
     out.mux(stream.encode(None))
 
 
-@dataclass
 class Film:
     """All of a video file that must survive, times in seconds."""
 
-    times: list[Fraction] = field(default_factory=list)
-    durations: list[Fraction] = field(default_factory=list)
-    packets: dict[int, list[tuple[Fraction, str]]] = field(default_factory=dict)
-    order: list[tuple[Fraction, int]] = field(default_factory=list)
-    kinds: list[tuple[str, str | None, str | None]] = field(default_factory=list)
-    size: tuple[int, int] = (0, 0)
-    pix_fmt: str = ""
-    tags: tuple[int, ...] = ()
-    aspect: Fraction | None = None
-    interlaced: bool = False
-    rotation: int = 0
-    side_data: dict[str, bytes] = field(default_factory=dict)
-    chapters: list[tuple[Fraction, Fraction, dict[str, str]]] = field(default_factory=list)
-    attachments: list[tuple[str | None, str | None, bytes]] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
-    frames: list[av.VideoFrame] = field(default_factory=list)
+    def __init__(self, path: Path, decoder: str | None = None) -> None:
+        self.packets: dict[int, list[tuple[Fraction, str]]] = {}
+        """Of the other streams, the times and checksums."""
+        self.order: list[tuple[Fraction, int]] = []
+        """The decoding time and stream of each packet, as they lie in the file."""
+        self.frames: list[av.VideoFrame] = []
+        with av.open(str(path)) as container:
+            video = container.streams.video[0]
+            self.metadata = dict(container.metadata)
+            self.chapters = [
+                (c["start"] * _exact(c["time_base"]), c["end"] * _exact(c["time_base"]), c["metadata"])
+                for c in container.chapters()
+            ]
+            self.attachments = [(s.name, s.mimetype, s.data) for s in container.streams.attachments]
+            codecs = [s.codec_context.name if s.codec_context and s is not video else None for s in container.streams]
+            self.kinds = [(s.type, codec, s.language) for s, codec in zip(container.streams, codecs, strict=True)]
+            self.aspect = _exact(video.sample_aspect_ratio) if video.sample_aspect_ratio else None
+            context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
+            assert isinstance(context, VideoCodecContext)
+            for packet in container.demux():
+                if packet.size and packet.dts is not None:
+                    self.order.append((packet.dts * _exact(packet.time_base), packet.stream_index))
+                if packet.stream is video:
+                    self.frames += context.decode(packet if packet.size else None)
+                elif packet.size:
+                    part = ((packet.pts or 0) * _exact(packet.time_base), hashlib.sha256(bytes(packet)).hexdigest())
+                    self.packets.setdefault(packet.stream_index, []).append(part)
+        first = self.frames[0]
+        self.times = [(f.pts or 0) * _exact(f.time_base) for f in self.frames]
+        self.durations = [f.duration * _exact(f.time_base) for f in self.frames]
+        self.size, self.pix_fmt, self.interlaced = (
+            (first.width, first.height),
+            first.format.name,
+            first.interlaced_frame,
+        )
+        self.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)
+        self.side_data = {kind.name: bytes(data) for kind, data in first.side_data.items()}
 
 
-def read(path: Path, decoder: str | None = None) -> Film:
-    """Read a video file completely."""
-    found = Film()
-    with av.open(str(path)) as container:
-        video = container.streams.video[0]
-        found.metadata = dict(container.metadata)
-        found.chapters = [
-            (c["start"] * _exact(c["time_base"]), c["end"] * _exact(c["time_base"]), c["metadata"])
-            for c in container.chapters()
-        ]
-        found.attachments = [(s.name, s.mimetype, s.data) for s in container.streams.attachments]
-        for stream in container.streams:
-            codec = stream.codec_context.name if stream.codec_context else None
-            found.kinds.append((stream.type, codec if stream is not video else None, stream.language))
-        found.aspect = _exact(video.sample_aspect_ratio) if video.sample_aspect_ratio else None
-        context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
-        assert isinstance(context, VideoCodecContext)
-        for packet in container.demux():
-            if packet.size and packet.dts is not None:
-                found.order.append((packet.dts * _exact(packet.time_base), packet.stream_index))
-            if packet.stream is video:
-                found.frames += context.decode(packet if packet.size else None)
-            elif packet.size:
-                content = hashlib.sha256(bytes(packet)).hexdigest()
-                time = (packet.pts or 0) * _exact(packet.time_base)
-                found.packets.setdefault(packet.stream_index, []).append((time, content))
-    first = found.frames[0]
-    found.times = [(f.pts or 0) * _exact(f.time_base) for f in found.frames]
-    found.durations = [f.duration * _exact(f.time_base) for f in found.frames]
-    found.size, found.pix_fmt, found.interlaced = (first.width, first.height), first.format.name, first.interlaced_frame
-    found.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)
-    found.rotation = first.rotation
-    found.side_data = {kind.name: bytes(data) for kind, data in first.side_data.items()}
-    return found
+read = Film
 
 
 def _exact(value: object) -> Fraction:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vsaether.cli import main
 
-from .conftest import make_video, read
+from .conftest import contents, make_video, read
 
 PTS = [0, 40, 80]
 
@@ -38,12 +38,12 @@ def test_a_folder_of_videos(season: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert "notes.txt" in told.err
     table = told.out.splitlines()[-4:]
     assert [line.split()[0] for line in table] == ["input", "1.mkv", "2.avi", "3.mkv"]
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    before = contents(out)
     (season / "3.mkv").unlink()
     assert upscale(season, out, "--json") == 0  # what is done is not done again
     events = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     assert [each["status"] for each in events if each["event"] == "input"] == ["there already"] * 2
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert contents(out) == before
 
 
 def test_several_inputs_of_different_kinds(season: Path, tmp_path: Path) -> None:
@@ -58,9 +58,9 @@ def test_nothing_is_begun_where_the_outputs_are_unclear(
     season: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_video(season / "2.mkv", pts=PTS)
-    before = sorted(tmp_path.rglob("*"))
+    before = contents(tmp_path)
     for output, told in ((tmp_path / "out", "would both become"), (tmp_path / "out.mkv", "give a folder")):
         assert upscale(season / "2.avi", season / "2.mkv", output) == 1
         assert told in capfd.readouterr().err
     assert upscale(season, season / "1.mkv") == 1
-    assert sorted(tmp_path.rglob("*")) == before
+    assert contents(tmp_path) == before

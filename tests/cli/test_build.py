@@ -1,6 +1,5 @@
 """``vsaether build``, and the rules that a graph has to keep for TensorRT."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ from onnx import helper, numpy_helper
 from vsaether import engines
 from vsaether.backends import TensorRT, TensorRTRTX, lint
 from vsaether.cli import main
+
+from ..conftest import MakeEngine
 
 needs_builder = pytest.mark.skipif(
     TensorRTRTX.library() is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed"
@@ -45,56 +46,40 @@ def test_without_the_library_the_commands_are_said(
 
 
 def test_released_engines_keep_the_rules() -> None:
-    assert {engine.name: lint.violations(engine.model) for engine in engines.available()} == {
-        engine.name: [] for engine in engines.available()
-    }
+    available = engines.available()
+    assert {engine.name: lint.violations(engine.model) for engine in available} == {each.name: [] for each in available}
 
 
-def _unsigned(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
-    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "unsigned"))
-    node.input[2] = "unsigned"
+def break_rule(model: onnx.ModelProto, rule: str) -> str:
+    """Break a rule of a graph; the name of the node that does."""
+    nodes = model.graph.node
+    kind = {"prelu": "Relu", "pad": "Conv"}.get(rule, "QuantizeLinear")
+    floats = {name for n in nodes if n.op_type == "DequantizeLinear" for name in n.output}
+    node = next(n for n in nodes if n.op_type == kind and (rule != "pad" or n.input[0] in floats))
+    constant = {
+        "unsigned": np.array(0, np.uint8),
+        "shifted": np.array(3, np.int8),
+        "two_scales": np.full(3, 0.1, np.float32),
+        "prelu": np.full((1, 1, 1), 0.1, np.float32),
+        "pad": np.zeros(8, np.int64),
+    }[rule]
+    model.graph.initializer.append(numpy_helper.from_array(constant, rule))
+    if rule == "prelu":
+        node.op_type = "PRelu"
+        node.input.append(rule)
+    elif rule == "pad":
+        nodes.append(helper.make_node("Pad", [node.input[0], rule], ["padded"]))
+        node.input[0] = "padded"
+    else:
+        node.input[1 if rule == "two_scales" else 2] = rule
     return node.name or node.output[0]
 
 
-def _shifted(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
-    model.graph.initializer.append(numpy_helper.from_array(np.array(3, np.int8), "shifted"))
-    node.input[2] = "shifted"
-    return node.name or node.output[0]
-
-
-def _two_scales(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
-    model.graph.initializer.append(numpy_helper.from_array(np.full(3, 0.1, np.float32), "scales"))
-    node.input[1] = "scales"
-    return node.name or node.output[0]
-
-
-def _prelu(model: onnx.ModelProto) -> str:
-    node = next(n for n in model.graph.node if n.op_type == "Relu")
-    model.graph.initializer.append(numpy_helper.from_array(np.full((1, 1, 1), 0.1, np.float32), "slope"))
-    node.op_type = "PRelu"
-    node.input.append("slope")
-    return node.name or node.output[0]
-
-
-def _pad(model: onnx.ModelProto) -> str:
-    floats = {name for n in model.graph.node if n.op_type == "DequantizeLinear" for name in n.output}
-    node = next(n for n in model.graph.node if n.op_type == "Conv" and n.input[0] in floats)
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(8, np.int64), "pads"))
-    model.graph.node.append(helper.make_node("Pad", [node.input[0], "pads"], ["padded"]))
-    node.input[0] = "padded"
-    return node.name or node.output[0]
-
-
-@pytest.mark.parametrize("breaking", [_unsigned, _shifted, _two_scales, _prelu, _pad])
-def test_a_broken_rule_is_told_with_its_node(
-    breaking: Callable[[onnx.ModelProto], str], make_engine: Callable[..., Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("rule", ["unsigned", "shifted", "two_scales", "prelu", "pad"])
+def test_a_broken_rule_is_told_with_its_node(make_engine: MakeEngine, tmp_path: Path, rule: str) -> None:
     """Nothing is built then."""
     model = onnx.load(make_engine(precision="int8"))
-    name = breaking(model)
+    name = break_rule(model, rule)
     violations = lint.violations(model.SerializeToString())
     assert any(line.startswith(f"node {name}: ") for line in violations)
     path = tmp_path / "broken.onnx"

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 
-import av
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -15,7 +14,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from vsaether.cli import main
 
-from .conftest import make_video
+from .conftest import Picture, make_video, solid
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -40,16 +39,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     started.quit()
 
 
-def plain(value: int) -> object:
+def plain(value: int) -> Picture:
     """Pictures of one gray, lighter from frame to frame."""
-
-    def picture(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-        made = av.VideoFrame(width, height, pix_fmt)
-        for number, plane in enumerate(made.planes):
-            plane.update(bytes([128 if number else value + index]) * plane.buffer_size)
-        return made
-
-    return picture
+    return lambda index, *size: solid(value + index, 128, 128)(index, *size)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +49,7 @@ def page(browser: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> WebDri
     """The page of a dark film A, a light one B and a reference R, whose name would end a script, opened."""
     folder = tmp_path_factory.mktemp("films")
     films = [
-        make_video(folder / name, codec="ffv1", picture=plain(value), pts=[0, 40, 80])  # type: ignore[arg-type]
+        make_video(folder / name, codec="ffv1", picture=plain(value), pts=[0, 40, 80])
         for name, value in (("a<b.mkv", 60), ("b.mkv", 160), ("<!--<script>.mkv", 62))
     ]
     made = folder / "page.html"
