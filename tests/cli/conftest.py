@@ -81,34 +81,24 @@ def make_video(
             video.set_display_rotation(rotation)
         if interlaced:
             context.flags |= Flags.interlaced_dct
-        sound = None
-        if audio:
-            sound = out.add_stream(audio, rate=48000)
-            assert isinstance(sound, av.AudioStream)
-            sound.metadata["language"] = "deu"
-        text = None
-        if subtitle:
-            text = out.add_mux_stream("subrip")
-            text.metadata["language"] = "fra"
+        sound = out.add_stream(audio, rate=48000) if audio else None
+        text = out.add_mux_stream("subrip") if subtitle else None
         if attachment:
             out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
         out.metadata.update(metadata or {})
         if chapters:
-            base = AVRational(1, 1000)
-            out.set_chapters(
-                [
-                    {"id": 1, "start": 0, "end": 500, "time_base": base, "metadata": {"title": "One"}},
-                    {"id": 2, "start": 500, "end": 1500, "time_base": base, "metadata": {"title": "Two"}},
-                ]
-            )
+            told = {"time_base": AVRational(1, 1000), "start": 0, "end": 500}
+            one, two = {"title": "One"}, {"title": "Two"}
+            out.set_chapters([{**told, "id": 1, "metadata": one}, {**told, "id": 2, "start": 500, "metadata": two}])
         if sound is not None:
+            sound.metadata["language"] = "deu"
             _add_sound(out, sound, max(pts) + 40)
         if text is not None:
+            text.metadata["language"] = "fra"
             for start in (100, 700):
                 packet = av.Packet(line.format(start).encode())
-                packet.stream, packet.time_base = text, Fraction(1, 1000)
+                packet.stream, packet.time_base, packet.duration = text, Fraction(1, 1000), 300
                 packet.pts = packet.dts = start
-                packet.duration = 300
                 out.mux(packet)
         field_filter = _field_filter(size, pix_fmt) if interlaced else None
         for index, time in enumerate(pts):
