@@ -117,7 +117,7 @@ def test_wrong_timestamps_are_mended(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: type, times: list[int]
 ) -> None:
     """The frames' order is what counts; the later of two frames of one time moves by the smallest step."""
-    decode = module._decode
+    decode = module.decode
 
     def changed(*arguments: object) -> Iterator[av.VideoFrame | av.Packet]:
         for item in decode(*arguments):  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_wrong_timestamps_are_mended(
                 change(item)
             yield item
 
-    monkeypatch.setattr(module, "_decode", changed)
+    monkeypatch.setattr(module, "decode", changed)
     run.done(make_video(tmp_path / "in.mkv"), tmp_path / "out.mkv", *FAST)
     wanted = times + [40 * i for i in range(4, 12)]
     assert read(tmp_path / "out.mkv").times == [time * MILLISECOND for time in wanted]
