@@ -18,7 +18,17 @@ NATIVE = Path("vsaether/native")
 CROSS = "mingw" in os.environ.get("CC", "") and os.name != "nt"
 WINDOWS = CROSS or os.name == "nt"
 
-SOURCES = ("aether.c", "run.c", "system.c", "reuse.cpp", "network.cpp", "model.cpp", "workers.cpp", "plain.cpp")
+SOURCES = (
+    "aether.c",
+    "run.c",
+    "system.c",
+    "reuse.cpp",
+    "network.cpp",
+    "model.cpp",
+    "tail.cpp",
+    "workers.cpp",
+    "plain.cpp",
+)
 COMMON = ["-O2", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden"]
 C = ["-std=c11", *COMMON]
 # A float's product and sum are contracted into one operation where the source says so, and nowhere else: every form of

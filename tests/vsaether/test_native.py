@@ -105,7 +105,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if subprocess.run([*base, str(hello), "-o", str(tmp_path / "hello")], capture_output=True).returncode:
         pytest.skip("this g++ has no AddressSanitizer")
     evex = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-Wno-maybe-uninitialized"]
-    jobs = [["workers.cpp"], ["model.cpp"], ["plain.cpp"], ["system.c", "-x", "c", "-std=c11"]]
+    jobs = [["workers.cpp"], ["model.cpp"], ["tail.cpp"], ["plain.cpp"], ["system.c", "-x", "c", "-std=c11"]]
     if len(FORMS) > 1:
         jobs += [["form_avx512_vnni.cpp", *evex], ["form_avx_vnni.cpp", *evex, '-DVEX_PREFIX=""']]
         jobs += [["form_avx2.cpp", "-mavx2", "-mfma"]]
@@ -130,6 +130,53 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     assert done.stdout.count("plain same") == len(blobs)
     if "avx512_vnni" in FORMS:
         assert "not run" not in done.stdout
+
+
+@pytest.mark.parametrize("border", [0, 1])
+def test_the_convolutions_at_the_end_are_folded_to_the_edge(border: int, picture: Any) -> None:
+    """One integer convolution gives what two give, in float64, where the second one sees zeros around the picture."""
+    channels, outputs = 16, 12
+    blob = random_blob(1, channels, 16, 3, 0, 2, border)
+    at = len(native_model.MAGIC) + 7 * 4
+
+    def take(dtype: str, *shape: int) -> np.ndarray:
+        nonlocal at
+        values = np.frombuffer(blob, dtype, int(np.prod(shape)), at).reshape(shape)
+        at += values.nbytes
+        return values.astype(np.float64)
+
+    def conv(inputs: int) -> Callable[[np.ndarray], np.ndarray]:
+        step, weight = float(take("<f4", 1)[0]), take("i1", channels, inputs, 3, 3)
+        scale, bias = take("<f4", channels), take("<f4", channels)
+        return lambda x: convolve(codes(x, step), weight * scale[:, None, None, None] * step, bias)
+
+    def codes(x: np.ndarray, step: float) -> np.ndarray:
+        return np.clip(np.rint((x / np.float32(step)).astype(np.float32)), -128, 127)
+
+    def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        return np.einsum("oiyx,ihwyx->ohw", weight, seen) + bias[:, None, None]
+
+    first, after = conv(3), conv(channels)
+    weight, bias = take("<f4", 3, 3, channels, outputs).transpose(3, 2, 0, 1), take("<f4", outputs)
+    for size in ((9, 7), (1, 5), (6, 1)):
+        with picture(*size).get_frame(0) as frame:
+            image = np.nan_to_num(
+                np.stack([np.asarray(frame[plane]) for plane in range(3)]), posinf=9, neginf=-9, nan=-9
+            )
+        continued = np.pad(image, ((0, 0), (border, border), (border, border)), "edge") - np.float32(0.5)
+        start = first(continued)
+        added = convolve(after(start) + start, weight, bias)
+        residual = added[:, border : border + size[1], border : border + size[0]].reshape(3, 2, 2, size[1], size[0])
+        got = bits(core.aether.Run(picture(*size), blob)).view(np.float32).astype(np.float64)
+        got = got.reshape(3, size[1], 2, size[0], 2).transpose(0, 2, 4, 1, 3)
+        sound = np.abs(image) < 2
+        np.testing.assert_allclose(
+            (got - image[:, None, None])[np.broadcast_to(sound[:, None, None], got.shape)],
+            residual[np.broadcast_to(sound[:, None, None], got.shape)],
+            atol=1e-4 * np.abs(residual).max(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -200,6 +247,7 @@ def damaged(blob: bytes) -> dict[str, bytes]:
         "is longer than": blob + b"\0",
         "do not compute": blob[:12] + struct.pack("<I", 17) + blob[16:],
         "no finite number": blob[:step] + struct.pack("<f", np.nan) + blob[step + 4 :],
+        "sensible size": blob[: step + 4 + 16 * 27] + struct.pack("<f", 1e14) + blob[step + 8 + 16 * 27 :],
         "not positive": blob[:step] + struct.pack("<f", 0) + blob[step + 4 :],
     }
 

@@ -5,26 +5,26 @@
 
 namespace {
 
-// Rows of pixels of `channels` codes, with one pixel of zeros around and as many more to the right as tiles reach over.
+// Rows of pixels of `channels` codes, with AROUND pixels of zeros around, and as many more to the right as tiles reach
+// over.
 template <class S> struct Rows {
     int width, height, channels;
     ptrdiff_t pitch;
     typename S::Code *codes;
 
     static ptrdiff_t pitch_of(int width, int channels) {
-        const ptrdiff_t pitch = static_cast<ptrdiff_t>(width + 2 + S::ROW_PIXELS) * channels;
+        const ptrdiff_t pitch = static_cast<ptrdiff_t>(width + 2 * AROUND + S::ROW_PIXELS) * channels;
         return pitch * static_cast<ptrdiff_t>(sizeof(typename S::Code)) % 4096 == 0 ? pitch + 64 : pitch;
     }
     static size_t bytes(int width, int height, int channels) {
-        return static_cast<size_t>(pitch_of(width, channels)) * (height + 2) * sizeof(typename S::Code);
+        return static_cast<size_t>(pitch_of(width, channels)) * (height + 2 * AROUND) * sizeof(typename S::Code);
     }
     Rows(typename S::Code *memory, int w, int h, int c)
         : width(w), height(h), channels(c), pitch(pitch_of(w, c)), codes(memory) {}
 
-    const typename S::Code *around(int x, int y) const {
-        return codes + y * pitch + static_cast<ptrdiff_t>(x) * channels;
+    typename S::Code *at(int x, int y) const {
+        return codes + (y + AROUND) * pitch + static_cast<ptrdiff_t>(x + AROUND) * channels;
     }
-    typename S::Code *at(int x, int y) const { return codes + (y + 1) * pitch + static_cast<ptrdiff_t>(x + 1) * channels; }
 
     void clear(typename S::Code *from, typename S::Code *to) const {
         while (from < to)
@@ -32,12 +32,12 @@ template <class S> struct Rows {
     }
     // What is around row y: its ends, and the rows beyond the first and the last.
     void clear_around(int y) const {
-        clear(at(-1, y), at(0, y));
-        clear(at(width, y), at(-1, y) + pitch);
+        clear(at(-AROUND, y), at(0, y));
+        clear(at(width, y), at(-AROUND, y) + pitch);
         if (y == 0)
-            clear(at(-1, -1), at(-1, 0));
+            clear(at(-AROUND, -AROUND), at(-AROUND, 0));
         if (y == height - 1)
-            clear(at(-1, height), at(-1, height) + pitch);
+            clear(at(-AROUND, height), at(-AROUND, height + AROUND));
     }
 };
 
@@ -48,20 +48,24 @@ AETHER_INLINE void convolve_row(const Matrix<S> &m, const Source &source, int pi
     for (int tile = 0; tile < m.tiles; tile++)
         for (int x = from; x < to; x += M) {
             const typename S::Code *pixels[M];
-            AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = source.around(x, y) + p * pixel;
+            AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = source.at(x - 1, y - 1) + p * pixel;
             typename S::Int sums[M][N];
-            sum_products<S, M, N, S::K>(m, tile, pixels, source.pitch, sums);
+            begin_sums<S>(m, tile, sums);
+            add_segments<S>(m, tile, pixels, source.pitch, sums);
             epilogue(tile, x, sums);
         }
 }
 
 template <class S> class Dense final : public aether::Form {
+    using Relu = typename S::Relu; // all layers but the first take codes that are not negative
+
   public:
-    explicit Dense(const Model &m) : m_(m), depth_(static_cast<int>(m.layers.size())), layers_(new Matrix<S>[depth_]) {
+    explicit Dense(const Model &m)
+        : m_(m), depth_(static_cast<int>(m.layers.size())), layers_(new Matrix<Relu>[depth_]) {
         first_.pack_rows(m.first, STORED, S::ROW_VECTORS);
         for (int i = 0; i < depth_; i++)
-            layers_[i].pack_rows(m.layers[i], m.channels, S::ROW_VECTORS);
-        last_.pack_rows(m.last, m.channels, S::ROW_VECTORS);
+            layers_[i].pack_rows(m.layers[i], m.channels, Relu::ROW_VECTORS);
+        last_.pack_rows(m.last, m.channels, Relu::ROW_VECTORS);
     }
     ~Dense() override { delete[] layers_; }
 
@@ -69,68 +73,70 @@ template <class S> class Dense final : public aether::Form {
         const int width = p.width + 2 * m_.border, height = p.height + 2 * m_.border;
         Image<S> image;
         image.width = width, image.height = height, image.pitch = Image<S>::pitch_of(width);
-        const int rows = height + 2;
+        const int rows = height + 2 * AROUND;
         image.codes = static_cast<typename S::Code *>(
             workers.frames[0].get(image.pitch * sizeof(typename S::Code) * static_cast<size_t>(rows)));
-        const size_t bytes = Rows<S>::bytes(width, height, m_.channels);
-        Rows<S> a(static_cast<typename S::Code *>(workers.frames[1].get(bytes)), width, height, m_.channels);
-        Rows<S> b(static_cast<typename S::Code *>(workers.frames[2].get(bytes)), width, height, m_.channels);
+        const size_t bytes = Rows<Relu>::bytes(width, height, m_.channels);
+        Rows<Relu> a(static_cast<typename Relu::Code *>(workers.frames[1].get(bytes)), width, height, m_.channels);
+        Rows<Relu> b(static_cast<typename Relu::Code *>(workers.frames[2].get(bytes)), width, height, m_.channels);
 
-        run_pass(workers, rows, [&](int y, int) { image.fill(m_, p, y, rows); });
+        run_pass(workers, rows, [&](int y, int) { image.fill(m_, p, y); });
         run_pass(workers, height, [&](int y, int) {
             a.clear_around(y);
             b.clear_around(y);
             layer_row(first_, image, STORED, a, y);
         });
-        Rows<S> *from = &a, *to = &b;
+        Rows<Relu> *from = &a, *to = &b;
         for (int i = 0; i < depth_; i++) {
             run_pass(workers, height, [&](int y, int) { layer_row(layers_[i], *from, m_.channels, *to, y); });
-            Rows<S> *const swap = from;
+            Rows<Relu> *const swap = from;
             from = to, to = swap;
         }
         run_pass(workers, p.height, [&](int y, int) { last_row(*from, p, y); });
     }
 
   private:
-    template <class Source>
-    static void layer_row(const Matrix<S> &m, const Source &source, int pixel, const Rows<S> &to, int y) {
-        with_constant<S::ROW_VECTORS>(m.vectors, [&](auto n) AETHER_APART {
-            constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
-            convolve_row<S, M, N>(m, source, pixel, 0, to.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
-                alignas(64) typename S::Code beyond[S::LANES];
+    template <class T, class Source>
+    static void layer_row(const Matrix<T> &m, const Source &source, int pixel, const Rows<Relu> &to, int y) {
+        with_constant<T::ROW_VECTORS>(m.vectors, [&](auto n) AETHER_APART {
+            constexpr int N = decltype(n)::value, M = T::ROW_PIXELS;
+            const typename Relu::Bounds relu(0, 127);
+            convolve_row<T, M, N>(m, source, pixel, 0, to.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
+                alignas(64) typename Relu::Code beyond[T::LANES];
                 AETHER_UNROLL for (int v = 0; v < N; v++) {
-                    const int channel = (tile * N + v) * S::LANES;
-                    typename S::Int codes[M];
-                    AETHER_UNROLL for (int p = 0; p < M; p++) codes[p] = S::round_to_code(
-                        S::max(value<S>(sums[p][v], m.scale + channel, m.bias + channel), S::set(0)));
+                    const int channel = (tile * N + v) * T::LANES;
+                    typename T::Int codes[M];
+                    AETHER_UNROLL for (int p = 0; p < M; p++) codes[p] =
+                        T::round(value<T>(sums[p][v], m.scale + channel, m.bias + channel));
                     AETHER_UNROLL for (int p = 0; p < M; p += QUAD) {
-                        typename S::Code *places[QUAD];
+                        typename Relu::Code *places[QUAD];
                         AETHER_UNROLL for (int i = 0; i < QUAD; i++) places[i] =
                             x + p + i < to.width ? to.at(x + p + i, y) + channel : beyond;
-                        S::store_pixels(places, codes[p], codes[p + 1], codes[p + 2], codes[p + 3]);
+                        Relu::store_pixels(places, relu, codes[p], codes[p + 1], codes[p + 2], codes[p + 3]);
                     }
                 }
             });
         });
     }
 
-    void last_row(const Rows<S> &from, const Picture &picture, int y) const {
+    void last_row(const Rows<Relu> &from, const Picture &picture, int y) const {
         const int border = m_.border;
-        with_constant<S::ROW_VECTORS>(last_.vectors, [&](auto n) AETHER_APART {
-            constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
+        with_constant<Relu::ROW_VECTORS>(last_.vectors, [&](auto n) AETHER_APART {
+            constexpr int N = decltype(n)::value, M = Relu::ROW_PIXELS;
             // Scales up to 4 have 48 outputs; a tile may hold a part of them.
             alignas(64) float values[M][48 + 16];
             for (int x = 0; x < picture.width; x += M) {
                 for (int tile = 0; tile < last_.tiles; tile++) {
-                    const typename S::Code *pixels[M];
+                    const typename Relu::Code *pixels[M];
                     AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] =
-                        from.around(x + border, y + border) + p * from.channels;
-                    typename S::Int sums[M][N];
-                    sum_products<S, M, N, S::K>(last_, tile, pixels, from.pitch, sums);
+                        from.at(x + p + border - 1, y + border - 1);
+                    typename Relu::Int sums[M][N];
+                    begin_sums<Relu>(last_, tile, sums);
+                    add_segments<Relu>(last_, tile, pixels, from.pitch, sums);
                     AETHER_UNROLL for (int v = 0; v < N; v++) {
-                        const int channel = (tile * N + v) * S::LANES;
-                        AETHER_UNROLL for (int p = 0; p < M; p++) S::store(
-                            values[p] + channel, value<S>(sums[p][v], last_.scale + channel, last_.bias + channel));
+                        const int channel = (tile * N + v) * Relu::LANES;
+                        AETHER_UNROLL for (int p = 0; p < M; p++) Relu::store(
+                            values[p] + channel, value<Relu>(sums[p][v], last_.scale + channel, last_.bias + channel));
                     }
                 }
                 for (int p = 0; p < smaller(M, picture.width - x); p++)
@@ -141,8 +147,9 @@ template <class S> class Dense final : public aether::Form {
 
     const Model &m_;
     const int depth_;
-    Matrix<S> first_, last_;
-    Matrix<S> *layers_;
+    Matrix<S> first_;
+    Matrix<Relu> last_;
+    Matrix<Relu> *layers_;
 };
 
 } // namespace

@@ -1,10 +1,11 @@
-// Gated networks: first convolution, blocks, convolution after them, last convolution in float.
+// Gated networks: first convolution, blocks, and the folded convolution at the end (tail.hpp).
 //
 // A block is one pass over the frame, in chunks whose intermediate codes stay in the caches. Everything lies in strips
 // (strips.hpp), whose columns are the tiles of 4 pixels of all products.
 #pragma once
 #include "dense.hpp"
 #include "strips.hpp"
+#include "tail.hpp"
 
 namespace {
 
@@ -54,25 +55,24 @@ template <class S> class Gated final : public aether::Form {
   public:
     explicit Gated(const Model &m)
         : m_(m), depth_(static_cast<int>(m.blocks.size())), blocks_(new PackedBlock<S>[depth_]),
-          last_vectors_(divide_up(m.outputs(), S::LANES)) {
+          tails_(new Tail[m.tails.size()]) {
         first_.pack_rows(m.first, STORED, S::ROW_VECTORS);
-        after_.pack_rows(m.after, m.channels, S::ROW_VECTORS);
         for (int i = 0; i < depth_; i++)
             blocks_[i].pack(m.blocks[i]);
-        const int lanes = last_vectors_ * S::LANES, outputs = m.outputs(), taps = 9 * m.channels;
-        last_ = static_cast<float *>(last_buffer_.get(sizeof(float) * lanes * (taps + 1)));
-        for (int t = 0; t <= taps; t++)
-            for (int l = 0; l < lanes; l++)
-                last_[t * lanes + l] = l >= outputs ? 0 : t ? m.last_weight[(t - 1) * outputs + l] : m.last_bias[l];
+        for (size_t i = 0; i < m.tails.size(); i++)
+            tails_[i].pack(m.tails[i], m);
     }
-    ~Gated() override { delete[] blocks_; }
+    ~Gated() override {
+        delete[] blocks_;
+        delete[] tails_;
+    }
 
     void run(const Picture &p, aether::Workers &workers) override {
         const int width = p.width + 2 * m_.border, height = p.height + 2 * m_.border, channels = m_.channels;
         const int strips = divide_up(height, QUAD);
         Image<S> image;
         image.width = width, image.height = height, image.pitch = Image<S>::pitch_of(width);
-        const int image_rows = strips * QUAD + 2;
+        const int image_rows = strips * QUAD + 2 * AROUND;
         image.codes =
             static_cast<Code *>(workers.frames[0].get(sizeof(Code) * image.pitch * static_cast<size_t>(image_rows)));
         const size_t as_strips = Strips<S>::bytes(width, strips, channels);
@@ -81,18 +81,17 @@ template <class S> class Gated final : public aether::Form {
         Code *from = static_cast<Code *>(workers.frames[1].get(bytes));
         Code *to = static_cast<Code *>(workers.frames[2].get(bytes));
         const Stream stream(static_cast<float *>(workers.frames[3].get(Stream::bytes(width, strips, channels))), width,
-                            strips, channels);
+                            channels);
         const size_t middle = static_cast<size_t>(CHUNK + S::COLUMNS) * QUAD;
         const size_t scratch = sizeof(Code) * middle * (channels + (m_.hidden + 63) / 64 * 64);
         char *const memory = static_cast<char *>(workers.scratch.get(scratch * workers.threads()));
 
-        run_pass(workers, image_rows, [&](int y, int) { image.fill(m_, p, y, image_rows); });
+        run_pass(workers, image_rows, [&](int y, int) { image.fill(m_, p, y); });
         run_pass(workers, strips + 2, [&](int unit, int) {
             Strips<S>(from, width, strips, channels).clear_around(unit - 1);
             Strips<S>(to, width, strips, channels).clear_around(unit - 1);
-            stream.clear_around(unit - 1);
         });
-        // Before the convolution after the blocks, codes go into rows, as it takes them.
+        // Before the convolution at the end, codes go into rows, as it takes them.
         const auto pass = [&](bool is_last, auto work) {
             const Strips<S> next(to, width, strips, channels);
             const Rows<S> rows(to, width, height, channels);
@@ -109,7 +108,7 @@ template <class S> class Gated final : public aether::Form {
                     Code *places[QUAD];
                     AETHER_UNROLL for (int p = 0; p < QUAD; p++) places[p] =
                         p < inside ? rows.at(x, s * QUAD + p) + channel : beyond;
-                    S::store_pixels(places, codes[0], codes[1], codes[2], codes[3]);
+                    S::store_pixels(places, typename S::AnyCode(), codes[0], codes[1], codes[2], codes[3]);
                 };
                 if (is_last) {
                     work(s, thread, put_rows, nullptr);
@@ -130,17 +129,12 @@ template <class S> class Gated final : public aether::Form {
             });
         }
         const Rows<S> rows(from, width, height, channels);
-        run_pass(workers, height, [&](int y, int) { after_row(rows, image, stream, y); });
-        if (height % QUAD != 0)
-            for (int y = height; y < strips * QUAD; y++)
-                for (int x = 0; x < width; x++)
-                    std::memset(stream.pixel(x, y), 0, sizeof(float) * channels);
-        run_pass(workers, p.height, [&](int y, int) { last_row(stream, p, y); });
+        run_pass(workers, p.height, [&](int y, int) { tail_row(rows, image, p, y); });
     }
 
   private:
     float step_after(int block) const {
-        return block + 1 < depth_ ? m_.blocks[block + 1].inverse_step : m_.after_inverse_step;
+        return block + 1 < depth_ ? m_.blocks[block + 1].inverse_step : m_.tail_inverse_step;
     }
 
     template <class Put> void first_strip(const Image<S> &image, const Stream &stream, int s, Put &put) const {
@@ -150,16 +144,17 @@ template <class S> class Gated final : public aether::Form {
             for (int x = 0; x < stream.width; x++)
                 for (int tile = 0; tile < first_.tiles; tile++) {
                     const Code *pixels[QUAD];
-                    AETHER_UNROLL for (int p = 0; p < QUAD; p++) pixels[p] = image.around(x, s * QUAD + p);
+                    AETHER_UNROLL for (int p = 0; p < QUAD; p++) pixels[p] = image.at(x - 1, s * QUAD + p - 1);
                     typename S::Int sums[QUAD][N];
-                    sum_products<S, QUAD, N, S::K>(first_, tile, pixels, image.pitch, sums);
+                    begin_sums<S>(first_, tile, sums);
+                    add_segments<S>(first_, tile, pixels, image.pitch, sums);
                     AETHER_UNROLL for (int v = 0; v < N; v++) {
                         const int channel = (tile * N + v) * S::LANES;
                         typename S::Int codes[QUAD];
                         AETHER_UNROLL for (int p = 0; p < QUAD; p++) {
                             const auto it = value<S>(sums[p][v], first_.scale + channel, first_.bias + channel);
                             S::store(stream.at(x, s) + p * stream.channels + channel, it);
-                            codes[p] = S::round_to_code(S::mul(it, inverse_step));
+                            codes[p] = S::round(S::mul(it, inverse_step));
                         }
                         put(x, channel, codes);
                     }
@@ -190,27 +185,23 @@ template <class S> class Gated final : public aether::Form {
 
     // relu(gate) * main of a chunk, as codes.
     void multiply_gates(const Matrix<S> &m, int columns, const Code *from, Code *to, Ahead &ahead) const {
-        const auto zero = S::set(0);
+        const auto zero = S::set(0), most = S::set(1000.0F); // what is too large for an int32 would turn negative
         const int lines = divide_up(60, m.tiles);
         with_constant<S::GATES>(m.vectors / 2, [&](auto n) AETHER_APART {
             constexpr int HALF = decltype(n)::value, N = 2 * HALF;
             for (int tile = 0; tile < m.tiles; tile++) {
                 const float *scale = m.scale + static_cast<size_t>(tile) * N * S::LANES;
                 const float *bias = m.bias + static_cast<size_t>(tile) * N * S::LANES;
-                for (int column = 0; column < columns; column++) {
-                    ahead.ask(lines);
-                    typename S::Int sums[QUAD][N];
-                    quad_sums(m, tile, from + static_cast<ptrdiff_t>(column) * QUAD * m_.channels, sums);
-                    Code *place = to + (static_cast<ptrdiff_t>(column) * m_.hidden + tile * HALF * S::LANES) * QUAD;
-                    AETHER_UNROLL for (int v = 0; v < HALF; v++) {
-                        const int gate = v * S::LANES, main = (v + HALF) * S::LANES;
-                        typename S::Int codes[QUAD];
-                        AETHER_UNROLL for (int p = 0; p < QUAD; p++) codes[p] = S::round_to_code(
-                            S::mul(S::max(value<S>(sums[p][v], scale + gate, bias + gate), zero),
-                                   value<S>(sums[p][v + HALF], scale + main, bias + main)));
-                        S::store_quad(place + v * S::LANES * QUAD, codes[0], codes[1], codes[2], codes[3]);
-                    }
-                }
+                const auto ask = [&] AETHER_INLINED { ahead.ask(lines); };
+                quad_tile<N, HALF>(m, tile, columns, from, ask, [&](int column, int v, const typename S::Int(&sums)[QUAD][N]) AETHER_INLINED {
+                    const int gate = v * S::LANES, main = (v + HALF) * S::LANES;
+                    typename S::Int codes[QUAD];
+                    AETHER_UNROLL for (int p = 0; p < QUAD; p++) codes[p] = S::round(
+                        S::min(S::mul(S::max(value<S>(sums[p][v], scale + gate, bias + gate), zero),
+                                      value<S>(sums[p][v + HALF], scale + main, bias + main)), most));
+                    Code *place = to + (static_cast<ptrdiff_t>(column) * m_.hidden + (tile * HALF + v) * S::LANES) * QUAD;
+                    S::store_quad(place, typename S::AnyCode(), codes[0], codes[1], codes[2], codes[3]);
+                });
             }
         });
     }
@@ -223,101 +214,134 @@ template <class S> class Gated final : public aether::Form {
         with_constant<S::VECTORS>(m.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value;
             for (int tile = 0; tile < m.tiles; tile++)
-                for (int column = 0; column < columns; column++) {
-                    typename S::Int sums[QUAD][N];
-                    quad_sums(m, tile, from + static_cast<ptrdiff_t>(column) * QUAD * m_.hidden, sums);
-                    float *const residual = stream.at(x + column, s);
-                    AETHER_UNROLL for (int v = 0; v < N; v++) {
-                        const int channel = (tile * N + v) * S::LANES;
-                        typename S::Int codes[QUAD];
-                        AETHER_UNROLL for (int p = 0; p < QUAD; p++) {
-                            float *const place = residual + p * m_.channels + channel;
-                            const auto it = S::add(S::load(static_cast<const float *>(place)),
-                                                   value<S>(sums[p][v], m.scale + channel, m.bias + channel));
-                            S::store(place, it);
-                            codes[p] = S::round_to_code(S::mul(it, inverse_step));
-                        }
-                        put(x + column, channel, codes);
+                quad_tile<N, N>(m, tile, columns, from, [] AETHER_INLINED {}, [&](int column, int v, const typename S::Int(&sums)[QUAD][N]) AETHER_INLINED {
+                    const int channel = (tile * N + v) * S::LANES;
+                    float *const residual = stream.at(x + column, s) + channel;
+                    typename S::Int codes[QUAD];
+                    AETHER_UNROLL for (int p = 0; p < QUAD; p++) {
+                        float *const place = residual + p * m_.channels;
+                        const auto it = S::add(S::load(static_cast<const float *>(place)),
+                                               value<S>(sums[p][v], m.scale + channel, m.bias + channel));
+                        S::store(place, it);
+                        codes[p] = S::round(S::mul(it, inverse_step));
                     }
-                }
+                    put(x + column, channel, codes);
+                });
         });
     }
 
-    template <int N>
-    static AETHER_INLINE void quad_sums(const Matrix<S> &m, int tile, const Code *column, typename S::Int (&sums)[QUAD][N]) {
-        const Code *pixels[QUAD];
-        AETHER_UNROLL for (int p = 0; p < QUAD; p++) pixels[p] = column + p * S::K;
-        sum_products<S, QUAD, N, QUAD * S::K>(m, tile, pixels, 0, sums);
+    // One tile of outputs of all columns: finish gets the sums of each column, for each v < PARTS once. Where there are
+    // registers for it, that happens while the next column's products are added up: they keep two of the execution
+    // ports busy, and all the rest of the work goes to others (without that, gates take 1.06 of the time, fc2 1.2).
+    template <int N, int PARTS, class Before, class Finish>
+    static AETHER_INLINE void quad_tile(const Matrix<S> &m, int tile, int columns, const Code *from, Before before,
+                                        Finish finish) {
+        typename S::Int done[QUAD][N];
+        begin_sums<S>(m, tile, done);
+        const ptrdiff_t codes_a_column = static_cast<ptrdiff_t>(m.steps) * QUAD * S::K;
+        for (int column = 0; column < columns; column++, from += codes_a_column) {
+            before();
+            const Code *pixels[QUAD];
+            AETHER_UNROLL for (int p = 0; p < QUAD; p++) pixels[p] = from + p * S::K;
+            const typename S::Weight *w = m.tile(tile);
+            typename S::Int sums[QUAD][N];
+            begin_sums<S>(m, tile, sums);
+            int step = 0;
+            if (S::OVERLAPPED && column > 0)
+                AETHER_UNROLL for (int v = 0; v < PARTS; v++) {
+                    const int end = m.steps * (v + 1) / (PARTS + 1);
+                    add_steps<S, QUAD, N, QUAD * S::K>(w, pixels, step, end, sums);
+                    step = end;
+                    finish(column - 1, v, done);
+                }
+            add_steps<S, QUAD, N, QUAD * S::K>(w, pixels, step, m.steps, sums);
+            if (S::OVERLAPPED)
+                AETHER_UNROLL for (int p = 0; p < QUAD; p++)
+                    AETHER_UNROLL for (int v = 0; v < N; v++) done[p][v] = sums[p][v];
+            else
+                AETHER_UNROLL for (int v = 0; v < PARTS; v++) finish(column, v, sums);
+        }
+        if (S::OVERLAPPED)
+            AETHER_UNROLL for (int v = 0; v < PARTS; v++) finish(columns - 1, v, done);
     }
 
-    // The convolution after the blocks, and the first one once more, into the residual stream, which is done with.
-    void after_row(const Rows<S> &codes, const Image<S> &image, const Stream &stream, int y) const {
-        with_constant<S::ROW_VECTORS>(after_.vectors, [&](auto n) AETHER_APART {
+    // The convolution at the end, its two sources one after the other.
+    struct Tail {
+        Matrix<S> codes, image;
+        Buffer buffer;
+        const float *high = nullptr, *low = nullptr, *bias = nullptr; // of the outputs, and zeros
+
+        void pack(const Conv &c, const Model &m) {
+            codes.pack_rows(c, m.channels, S::ROW_VECTORS);
+            image.pack_rows(c, STORED, S::ROW_VECTORS, m.channels);
+            const int outputs = m.outputs();
+            auto *factors = static_cast<float *>(buffer.get(3 * OUTPUTS * sizeof(float)));
+            high = factors, low = factors + OUTPUTS, bias = low + OUTPUTS;
+            for (int i = 0; i < 3 * OUTPUTS; i++)
+                factors[i] = 0;
+            for (int o = 0; o < outputs; o++) {
+                factors[o] = c.scale[o];
+                factors[OUTPUTS + o] = c.scale[outputs + o];
+                factors[2 * OUTPUTS + o] = c.bias[outputs + o];
+            }
+        }
+    };
+
+    void tail_row(const Rows<S> &codes, const Image<S> &image, const Picture &p, int y) const {
+        using namespace aether;
+        if (m_.border > 0)
+            return tail_run(tails_[0], codes, image, p, 0, p.width, y);
+        const int edges = (y == 0) * TOP + (y == p.height - 1) * BOTTOM;
+        tail_run(tails_[edges + LEFT + (p.width == 1) * RIGHT], codes, image, p, 0, 1, y);
+        tail_run(tails_[edges], codes, image, p, 1, p.width - 1, y);
+        if (p.width > 1)
+            tail_run(tails_[edges + RIGHT], codes, image, p, p.width - 1, p.width, y);
+    }
+
+    void tail_run(const Tail &tail, const Rows<S> &codes, const Image<S> &image, const Picture &picture, int from,
+                  int to, int y) const {
+        with_constant<S::ROW_VECTORS>(tail.codes.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
-            convolve_row<S, M, N>(after_, codes, codes.channels, 0, codes.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
-                float *const place = stream.pixel(x, y);
-                const int count = smaller(M, codes.width - x);
-                alignas(64) float kept[M][N * S::LANES];
-                AETHER_UNROLL for (int v = 0; v < N; v++) {
-                    const int channel = (tile * N + v) * S::LANES;
-                    AETHER_UNROLL for (int p = 0; p < M; p++) S::store(
-                        kept[p] + v * S::LANES, value<S>(sums[p][v], after_.scale + channel, after_.bias + channel));
+            const int reach = AROUND - m_.border, outputs = m_.outputs();
+            // Each output is two sums, a high and a low one, which lie `outputs` values apart.
+            alignas(64) float sums_of[M][2 * OUTPUTS];
+            alignas(64) float values[OUTPUTS];
+            for (int x = from; x < to; x += M) {
+                for (int tile = 0; tile < tail.codes.tiles; tile++) {
+                    const Code *pixels[M], *colours[M];
+                    AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = codes.at(x + p - reach, y - reach);
+                    AETHER_UNROLL for (int p = 0; p < M; p++) colours[p] = image.at(x + p - reach, y - reach);
+                    typename S::Int sums[M][N];
+                    begin_sums<S>(tail.codes, tile, sums);
+                    add_segments<S>(tail.codes, tile, pixels, codes.pitch, sums);
+                    const int32_t *start = tail.image.start + tile * N * S::LANES;
+                    AETHER_UNROLL for (int v = 0; v < N; v++) {
+                        const auto more = S::load(start + v * S::LANES);
+                        AETHER_UNROLL for (int p = 0; p < M; p++) sums[p][v] = S::add(sums[p][v], more);
+                    }
+                    add_segments<S>(tail.image, tile, colours, image.pitch, sums);
+                    AETHER_UNROLL for (int v = 0; v < N; v++)
+                        AETHER_UNROLL for (int p = 0; p < M; p++)
+                            S::store(sums_of[p] + (tile * N + v) * S::LANES, S::to_float(sums[p][v]));
                 }
-                const Code *pixels[M];
-                AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = image.around(x, y) + p * STORED;
-                sum_products<S, M, N, S::K>(first_, tile, pixels, image.pitch, sums);
-                AETHER_UNROLL for (int v = 0; v < N; v++) {
-                    const int channel = (tile * N + v) * S::LANES;
-                    AETHER_UNROLL for (int p = 0; p < M; p++) if (p < count) S::store(
-                        place + p * stream.column + channel,
-                        S::add(S::load(kept[p] + v * S::LANES),
-                               value<S>(sums[p][v], first_.scale + channel, first_.bias + channel)));
-                }
-            });
-        });
-    }
-
-    void last_row(const Stream &stream, const Picture &p, int y) const {
-        with_constant<48 / S::LANES>(last_vectors_, [&](auto n) AETHER_APART {
-            constexpr int N = decltype(n)::value, M = S::FLOAT_PIXELS;
-            const int channels = m_.channels;
-            for (int x = 0; x < p.width; x += M) {
-                const float *pixels[3][M]; // those beyond the frame are computed from the last pixel, and not kept
-                for (int row = 0; row < 3; row++)
-                    AETHER_UNROLL for (int i = 0; i < M; i++) pixels[row][i] =
-                        stream.pixel(smaller(x + i, p.width - 1) + m_.border - 1, y + m_.border + row - 1);
-                typename S::Float sums[M][N];
-                AETHER_UNROLL for (int i = 0; i < M; i++)
-                    AETHER_UNROLL for (int v = 0; v < N; v++) sums[i][v] = S::load(last_ + v * S::LANES);
-                const float *w = last_ + N * S::LANES;
-                for (int tap = 0; tap < 9; tap++) {
-                    const float *at[M];
-                    AETHER_UNROLL for (int i = 0; i < M; i++) at[i] = pixels[tap / 3][i] + tap % 3 * stream.column;
-                    for (int c = 0; c < channels; c++, w += N * S::LANES)
-                        AETHER_UNROLL for (int i = 0; i < M; i++) {
-                            const auto it = S::set(at[i][c]);
-                            AETHER_UNROLL for (int v = 0; v < N; v++) sums[i][v] =
-                                S::fma(S::load(w + v * S::LANES), it, sums[i][v]);
-                        }
-                }
-                alignas(64) float values[N * S::LANES];
-                AETHER_UNROLL for (int i = 0; i < M; i++) {
-                    if (x + i >= p.width)
-                        break;
-                    AETHER_UNROLL for (int v = 0; v < N; v++) S::store(values + v * S::LANES, sums[i][v]);
-                    put_pixel(m_, p, x + i, y, values);
+                for (int p = 0; p < smaller(M, to - x); p++) {
+                    for (int o = 0; o < outputs; o += S::LANES)
+                        S::store(values + o,
+                                 S::fma(S::load_unaligned(sums_of[p] + o), S::load(tail.high + o),
+                                        S::fma(S::load_unaligned(sums_of[p] + outputs + o), S::load(tail.low + o),
+                                               S::load(tail.bias + o))));
+                    put_pixel(m_, picture, x + p, y, values);
                 }
             }
         });
     }
 
+    static constexpr int OUTPUTS = 64; // 48 of scale 4, and what a vector reaches beyond
     const Model &m_;
     const int depth_;
-    Matrix<S> first_, after_;
+    Matrix<S> first_;
     PackedBlock<S> *blocks_;
-    const int last_vectors_;
-    float *last_ = nullptr; // [bias, then 9 taps x channels][LANES * last_vectors_]
-    Buffer last_buffer_;
+    Tail *tails_; // as in the model
 };
 
 } // namespace

@@ -12,27 +12,28 @@ using aether::Picture;
 
 constexpr int STORED = 4; // codes a pixel of the picture: three channels, and one of weight 0
 
-// The picture's codes, continued by the border, in rows of pixels of STORED codes; beyond that zeros: one pixel above
-// and to the left, at least one below, and to the right as many as tiles reach over the edge.
+// The picture's codes, continued by the border, in rows of pixels of STORED codes; beyond that zeros: AROUND pixels, and
+// to the right as many as tiles reach over the edge.
 template <class S> struct Image {
     int width = 0, height = 0; // border included
     ptrdiff_t pitch = 0;       // codes from a row to the next
     typename S::Code *codes = nullptr;
 
-    static ptrdiff_t pitch_of(int width) { return static_cast<ptrdiff_t>(width + 2 + 2 * S::LANES) * STORED; }
+    static ptrdiff_t pitch_of(int width) { return static_cast<ptrdiff_t>(width + 2 * AROUND + 2 * S::LANES) * STORED; }
 
-    // 3x3 around pixel (x, y) begins here.
-    const typename S::Code *around(int x, int y) const { return codes + y * pitch + static_cast<ptrdiff_t>(x) * STORED; }
+    const typename S::Code *at(int x, int y) const {
+        return codes + (y + AROUND) * pitch + static_cast<ptrdiff_t>(x + AROUND) * STORED;
+    }
 
-    void fill(const Model &m, const Picture &p, int y, int rows_in_memory) {
-        typename S::Code *row = codes + y * pitch; // y - 1 is a row of the picture continued
+    void fill(const Model &m, const Picture &p, int y) {
+        typename S::Code *row = codes + y * pitch; // y - AROUND is a row of the picture continued
         for (ptrdiff_t i = 0; i < pitch; i++)
             row[i] = S::ZERO;
-        if (y < 1 || y > height || y >= rows_in_memory)
+        if (y < AROUND || y >= height + AROUND)
             return;
-        int source = y - 1 - m.border;
+        int source = y - AROUND - m.border;
         source = source < 0 ? 0 : smaller(source, p.height - 1);
-        typename S::Code *const inside = row + static_cast<ptrdiff_t>(1 + m.border) * STORED;
+        typename S::Code *const inside = row + static_cast<ptrdiff_t>(AROUND + m.border) * STORED;
         for (int x = 0; x < p.width; x += S::LANES)
             convert(m, p, source, x, inside + static_cast<ptrdiff_t>(x) * STORED);
         typename S::Code *const end = inside + static_cast<ptrdiff_t>(p.width) * STORED;

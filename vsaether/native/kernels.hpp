@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 // A lambda's, too: an array of sums which a function gets by reference lies in memory, unless the function is inlined.
 #define AETHER_INLINED __attribute__((always_inline))
@@ -20,7 +21,8 @@ namespace {
 using aether::Buffer;
 using aether::Conv;
 
-constexpr int QUAD = 4; // pixels of a tile: 4 rows of a column
+constexpr int QUAD = 4;   // pixels of a tile: 4 rows of a column
+constexpr int AROUND = 2; // pixels of zeros around a frame of rows: a kernel reaches up to 2
 
 constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
@@ -77,6 +79,9 @@ template <class S> struct Matrix {
     const typename S::Weight *weights = nullptr;
     const int32_t *start = nullptr;
     const float *scale = nullptr, *bias = nullptr;
+    // Where S has PAIRS: of each segment's steps, in their order of use, where their codes lie; and how many pairs there
+    // are of them, before the steps that are left.
+    const int32_t *places = nullptr, *pairs = nullptr;
 
     template <class Lanes, class Taps>
     void pack(int all_vectors, int most, int segment_count, int steps_a_segment, Lanes lane_of, Taps tap_of) {
@@ -110,6 +115,12 @@ template <class S> struct Matrix {
                     f[place] = lane.conv ? lane.conv->scale[lane.output] : 0;
                     b[place] = lane.conv ? lane.conv->bias[lane.output] : 0;
                 }
+        if constexpr (S::PAIRS)
+            pair_steps(w);
+    }
+
+    const typename S::Weight *tile(int t) const {
+        return weights + static_cast<size_t>(t) * segments * steps * (vectors * S::LANES * S::K);
     }
 
     // A 1x1 convolution of quads: codes lie as [input / K][4 pixels][K].
@@ -118,16 +129,61 @@ template <class S> struct Matrix {
         pack_lanes(c, all, tile_vectors(all, most), 1, c.in / S::K, [](int k) { return Tap{k, 0, 0}; });
     }
 
-    // A 3x3 convolution of rows of pixels of `stored` codes each.
-    void pack_rows(const Conv &c, int stored, int most) {
-        const int all = divide_up(c.out, S::LANES), inputs = c.in;
-        pack_lanes(c, all, tile_vectors(all, most), 3, 3 * stored / S::K, [=](int k) {
-            const int input = k % stored;
-            return Tap{input < inputs ? input : -1, k / (3 * stored), k / stored % 3};
+    // A convolution of rows of pixels of `stored` codes each: those of its inputs from `first` on.
+    void pack_rows(const Conv &c, int stored, int most, int first = 0) {
+        const int all = divide_up(c.out, S::LANES), inputs = c.in, size = c.kernel;
+        pack_lanes(c, all, tile_vectors(all, most), size, size * stored / S::K, [=](int k) {
+            const int input = first + k % stored;
+            return Tap{input < inputs ? input : -1, k / (size * stored), k / stored % size};
         });
     }
 
   private:
+    // Whether all sums of two steps' products fit into the int16 in which they are added up two by two.
+    bool is_pair(const typename S::Weight *a, const typename S::Weight *b) const {
+        for (int i = 0; i < vectors * S::LANES * S::K; i += 2) {
+            int positive = 0, negative = 0;
+            for (int weight : {a[i], a[i + 1], b[i], b[i + 1]})
+                (weight > 0 ? positive : negative) += weight;
+            if (positive > S::PAIR_WEIGHTS || -negative > S::PAIR_WEIGHTS)
+                return false;
+        }
+        return true;
+    }
+
+    // Puts each segment's steps in order: pairs, and then what is left.
+    void pair_steps(typename S::Weight *w) {
+        const int step_weights = vectors * S::LANES * S::K, runs = tiles * segments;
+        auto *p = static_cast<int32_t *>(pair_buffer_.get(sizeof(int32_t) * runs * (steps + 1)));
+        places = p, pairs = p + runs * steps;
+        for (int run = 0; run < runs; run++, w += static_cast<size_t>(steps) * step_weights) {
+            const std::vector<typename S::Weight> all(w, w + static_cast<size_t>(steps) * step_weights);
+            std::vector<int> order, left;
+            for (int step = 0; step < steps; step++)
+                left.push_back(step);
+            for (size_t i = 0; i < left.size();) {
+                size_t j = i + 1;
+                while (j < left.size() && !is_pair(&all[left[i] * step_weights], &all[left[j] * step_weights]))
+                    j++;
+                if (j == left.size()) {
+                    i++;
+                    continue;
+                }
+                order.push_back(left[i]);
+                order.push_back(left[j]);
+                left.erase(left.begin() + j);
+                left.erase(left.begin() + i);
+            }
+            p[runs * steps + run] = static_cast<int32_t>(order.size() / 2);
+            order.insert(order.end(), left.begin(), left.end());
+            for (int step = 0; step < steps; step++) {
+                p[run * steps + step] = order[step] * S::K;
+                std::memcpy(w + step * step_weights, &all[order[step] * step_weights],
+                            step_weights * sizeof(typename S::Weight));
+            }
+        }
+    }
+
     template <class Taps> void pack_lanes(const Conv &c, int all, int n, int segment_count, int step_count, Taps taps) {
         const Conv *conv = &c;
         pack(
@@ -139,32 +195,70 @@ template <class S> struct Matrix {
             taps);
     }
 
-    Buffer buffer_;
+    Buffer buffer_, pair_buffer_;
 };
 
-// sums[pixel][vector] of one tile of outputs. pixels: where each pixel's codes begin; STEP codes from one dword of a
-// pixel to its next; a segment is a run of steps, the next one begins segment_stride codes on.
-template <class S, int M, int N, int STEP>
-AETHER_INLINE void sum_products(const Matrix<S> &m, int tile, const typename S::Code *const (&pixels)[M],
-                                ptrdiff_t segment_stride, typename S::Int (&sums)[M][N]) {
-    const typename S::Weight *w =
-        m.weights + static_cast<size_t>(tile) * m.segments * m.steps * (N * S::LANES * S::K);
+// sums[pixel][vector] of one tile of outputs, before any product.
+template <class S, int M, int N>
+AETHER_INLINE void begin_sums(const Matrix<S> &m, int tile, typename S::Int (&sums)[M][N]) {
     const int32_t *start = m.start + static_cast<size_t>(tile) * N * S::LANES;
     AETHER_UNROLL for (int v = 0; v < N; v++) {
         const typename S::Int first = S::load(start + v * S::LANES);
         AETHER_UNROLL for (int p = 0; p < M; p++) sums[p][v] = first;
     }
-    const int steps = m.steps;
-    for (int segment = 0; segment < m.segments; segment++)
-        for (int step = 0; step < steps; step++, w += N * S::LANES * S::K) {
-            typename S::Int weights[N];
-            AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + v * S::LANES * S::K);
-            AETHER_UNROLL for (int p = 0; p < M; p++) {
-                const typename S::Int codes =
-                    S::broadcast(pixels[p] + segment * segment_stride + static_cast<ptrdiff_t>(step) * STEP);
-                AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
-            }
+}
+
+// Adds a run of steps' products; w goes on. pixels: where each pixel's codes begin, STEP from one dword to the next.
+template <class S, int M, int N, int STEP>
+AETHER_INLINE void add_steps(const typename S::Weight *&w, const typename S::Code *const (&pixels)[M], int step, int end,
+                             typename S::Int (&sums)[M][N]) {
+    for (; step < end; step++, w += N * S::LANES * S::K) {
+        typename S::Int weights[N];
+        AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + v * S::LANES * S::K);
+        AETHER_UNROLL for (int p = 0; p < M; p++) {
+            const typename S::Int codes = S::broadcast(pixels[p] + static_cast<ptrdiff_t>(step) * STEP);
+            AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
         }
+    }
+}
+
+// The same of a segment whose steps are paired.
+template <class S, int M, int N>
+AETHER_INLINE void add_pairs(const Matrix<S> &m, int run, const typename S::Weight *&w,
+                             const typename S::Code *const (&pixels)[M], typename S::Int (&sums)[M][N]) {
+    constexpr int VECTOR = S::LANES * S::K;
+    const int32_t *place = m.places + run * m.steps, *const end = place + m.steps;
+    for (const int32_t *const last = place + 2 * m.pairs[run]; place < last; place += 2, w += 2 * N * VECTOR) {
+        typename S::Int weights[2 * N];
+        AETHER_UNROLL for (int v = 0; v < 2 * N; v++) weights[v] = S::load(w + v * VECTOR);
+        AETHER_UNROLL for (int p = 0; p < M; p++) {
+            const auto codes = S::broadcast(pixels[p] + place[0]), more = S::broadcast(pixels[p] + place[1]);
+            AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v], more, weights[N + v]);
+        }
+    }
+    for (; place < end; place++, w += N * VECTOR) {
+        typename S::Int weights[N];
+        AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + v * VECTOR);
+        AETHER_UNROLL for (int p = 0; p < M; p++) {
+            const auto codes = S::broadcast(pixels[p] + place[0]);
+            AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
+        }
+    }
+}
+
+// All products of a tile, of segments: runs of steps, the next one begins segment_stride codes on.
+template <class S, int M, int N>
+AETHER_INLINE void add_segments(const Matrix<S> &m, int tile, const typename S::Code *const (&pixels)[M],
+                                ptrdiff_t segment_stride, typename S::Int (&sums)[M][N]) {
+    const typename S::Weight *w = m.tile(tile);
+    for (int segment = 0; segment < m.segments; segment++) {
+        const typename S::Code *at[M];
+        AETHER_UNROLL for (int p = 0; p < M; p++) at[p] = pixels[p] + segment * segment_stride;
+        if constexpr (S::PAIRS)
+            add_pairs<S>(m, tile * m.segments + segment, w, at, sums);
+        else
+            add_steps<S, M, N, S::K>(w, at, 0, m.steps, sums);
+    }
 }
 
 template <class S> AETHER_INLINE typename S::Float value(typename S::Int sum, const float *scale, const float *bias) {

@@ -1,5 +1,7 @@
 #include "model.hpp"
 
+#include "tail.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,6 +14,7 @@ namespace {
 constexpr char MAGIC[8] = {'A', 'E', 'T', 'H', 'E', 'R', '0', '1'};
 constexpr float LARGEST = 1e15F; // no product or sum of such factors and integer sums is infinite minus infinite
 constexpr float SMALLEST = 1e-15F;
+constexpr double LARGEST_VALUE = 1 << 30; // of what is rounded to an int32
 
 [[noreturn]] void fail(const std::string &what) { throw std::runtime_error("the model blob " + what); }
 
@@ -77,9 +80,10 @@ Block read_block(Reader &r, const Model &m) {
         fail("holds an empty range to clip to");
     const float middle = r.step();
     multiply(b.depthwise, 1.0 / middle);
-    b.low = std::max(-128.0F, clip[0] / middle);
-    b.high = std::min(127.0F, clip[1] / middle);
-    if (!(b.low < b.high))
+    const float low = std::max(-128.0F, clip[0] / middle), high = std::min(127.0F, clip[1] / middle);
+    b.low = static_cast<int>(std::nearbyintf(low));
+    b.high = static_cast<int>(std::nearbyintf(high));
+    if (!(low < high))
         fail("clips to a range that has no codes");
     b.gate = read_conv(r, m.hidden, m.channels, 1, middle);
     b.main = read_conv(r, m.hidden, m.channels, 1, middle);
@@ -95,11 +99,13 @@ void read_gated(Reader &r, Model &m, int depth) {
     m.first = read_conv(r, m.channels, IMAGE_CHANNELS, 3, step);
     for (int i = 0; i < depth; i++)
         m.blocks.push_back(read_block(r, m));
-    const float after = r.step();
-    m.after_inverse_step = 1 / after;
-    m.after = read_conv(r, m.channels, m.channels, 3, after);
-    m.last_weight = r.factors(static_cast<size_t>(9) * m.channels * m.outputs());
-    m.last_bias = r.factors(m.outputs());
+    const float codes = r.step();
+    m.tail_inverse_step = 1 / codes;
+    const Conv after = read_conv(r, m.channels, m.channels, 3, codes);
+    const auto weight = r.factors(static_cast<size_t>(9) * m.channels * m.outputs());
+    const auto bias = r.factors(m.outputs());
+    for (int edges = 0; edges < (m.border > 0 ? 1 : EDGES); edges++)
+        m.tails.push_back(fold_tail(after, m.first, weight, bias, edges));
 }
 
 void read_dense(Reader &r, Model &m, int depth) {
@@ -116,6 +122,45 @@ void read_dense(Reader &r, Model &m, int depth) {
         conv = read_conv(r, i < depth ? m.channels : m.outputs(), m.channels, 3, step);
     }
     m.last = std::move(conv);
+}
+
+// The most that a layer's sums can be worth, in any output.
+double most(const Conv &conv, int output) {
+    const size_t count = static_cast<size_t>(conv.in) * conv.kernel * conv.kernel;
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += std::abs(conv.weight[output * count + i]);
+    return 128 * sum * std::fabs(conv.scale[output]) + std::fabs(conv.bias[output]);
+}
+
+// Whether all that is rounded to a code, before it is clamped, is a number that fits into an int32.
+bool fits(const Model &m) {
+    bool good = true;
+    const auto see = [&](double value) { good = good && value < LARGEST_VALUE; };
+    std::vector<double> stream;
+    for (int c = 0; c < m.channels; c++)
+        stream.push_back(most(m.first, c));
+    for (const Block &b : m.blocks) {
+        for (int c = 0; c < m.channels; c++) {
+            see(stream[c] * b.inverse_step);
+            see(most(b.depthwise, c));
+            stream[c] += most(b.fc2, c);
+        }
+        // Their product may be larger, and is clamped before it is rounded; they are numbers, so that it is one.
+        for (int c = 0; c < m.hidden; c++)
+            good = good && std::max(most(b.gate, c), most(b.main, c)) < LARGEST * LARGEST;
+    }
+    for (int c = 0; c < m.channels; c++) {
+        see(m.gated ? stream[c] * m.tail_inverse_step : stream[c]);
+        for (const Conv &conv : m.layers)
+            see(most(conv, c));
+    }
+    for (int o = 0; o < m.last.out; o++)
+        see(most(m.last, o));
+    for (const Conv &conv : m.tails)
+        for (int o = 0; o < conv.out; o++)
+            see(most(conv, o));
+    return good;
 }
 
 } // namespace
@@ -145,10 +190,8 @@ Model read_model(const void *blob, size_t size) {
     (m.gated ? read_gated : read_dense)(r, m, static_cast<int>(header[4]));
     if (!r.empty())
         fail("is longer than the network that it describes");
-    for (const Conv *conv : {&m.first, &m.after, &m.last})
-        for (float v : conv->scale)
-            if (!(std::fabs(v) <= LARGEST * LARGEST))
-                fail("holds factors whose product is no number of sensible size");
+    if (!fits(m))
+        fail("holds factors with which codes would not be numbers of sensible size");
     return m;
 }
 

@@ -32,12 +32,12 @@ struct Conv {
 struct Block {
     float inverse_step = 0; ///< code of the block's input = value * inverse_step
     Conv depthwise;         ///< gives codes of fc1's input
-    float low = 0, high = 0; ///< and these are their bounds
+    int low = 0, high = 0;   ///< and these are their bounds
     Conv gate, main;        ///< main gives the product's codes: its factor holds fc2's 1 / step
     Conv fc2;
 };
 
-/// Either a gated network: first, blocks, after (+ first), last in float;
+/// Either a gated network: first, blocks, tail;
 /// or a dense one: first, layers, all 3x3 with ReLU, and an integer last.
 struct Model {
     bool gated = false;
@@ -46,12 +46,10 @@ struct Model {
     float image_inverse_step = 0;
     Conv first;
     std::vector<Block> blocks;
-    float after_inverse_step = 0;
-    Conv after;
+    float tail_inverse_step = 0;
+    std::vector<Conv> tails; ///< of a gated network (tail.hpp): one, or without border one of each set of Edges
     std::vector<Conv> layers;
-    Conv last;                       ///< of a dense network
-    std::vector<float> last_weight; ///< of a gated one: [3][3][channels][outputs()]
-    std::vector<float> last_bias;
+    Conv last; ///< of a dense network
 
     int outputs() const { return IMAGE_CHANNELS * scale * scale; }
 };

@@ -1,6 +1,7 @@
 // The plain form: what each layer computes, in loops that can be read against the definition. It runs on every
 // processor, and the others must give its output to the bit.
 #include "form.hpp"
+#include "tail.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -27,6 +28,8 @@ template <class T> class Image {
 
 using Codes = Image<int8_t>;
 
+constexpr int AROUND = 2; // pixels of zeros that the 5x5 convolution at the end sees
+
 template <class F> class Each final : public Task {
   public:
     explicit Each(F f) : f_(f) {}
@@ -48,8 +51,8 @@ float clamp(float v, float low, float high) {
     return v < high ? v : high;
 }
 
-int8_t code(float v, float low = -128, float high = 127) {
-    return static_cast<int8_t>(std::nearbyintf(clamp(v, low, high)));
+int8_t code(float v, int low = -128, int high = 127) {
+    return static_cast<int8_t>(std::nearbyintf(clamp(v, static_cast<float>(low), static_cast<float>(high))));
 }
 
 /// Weights with the input channels innermost, as the codes lie: [out][y][x][in].
@@ -107,7 +110,7 @@ struct Dense {
 
 Codes image_codes(const Model &m, const Picture &p) {
     const int width = p.width + 2 * m.border, height = p.height + 2 * m.border;
-    Codes codes(width, height, IMAGE_CHANNELS, 1);
+    Codes codes(width, height, IMAGE_CHANNELS, AROUND);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
             for (int c = 0; c < IMAGE_CHANNELS; c++) {
@@ -130,7 +133,7 @@ void put_pixel(const Model &m, const Picture &p, int x, int y, const float *valu
 
 class Plain final : public Form {
   public:
-    explicit Plain(const Model &m) : m_(m), first_(m.first), after_(m.after), last_(m.last) {
+    explicit Plain(const Model &m) : m_(m), first_(m.first), last_(m.last) {
         for (const Block &b : m.blocks)
             blocks_.push_back({b, Dense(b.gate), Dense(b.main), Dense(b.fc2)});
         for (const Conv &c : m.layers)
@@ -148,13 +151,13 @@ class Plain final : public Form {
     void gated(const Picture &p, Workers &workers) {
         const int width = p.width + 2 * m_.border, height = p.height + 2 * m_.border, channels = m_.channels;
         const Codes image = image_codes(m_, p);
-        Image<float> stream(width, height, channels, 1);
+        Image<float> stream(width, height, channels, 0);
         each(workers, height, [&](int y) {
             for (int x = 0; x < width; x++)
                 for (int c = 0; c < channels; c++)
                     stream.at(x, y)[c] = first_(image, x, y, c);
         });
-        Codes codes(width, height, channels, std::max(1, m_.kernel / 2));
+        Codes codes(width, height, channels, std::max(AROUND, m_.kernel / 2));
         const auto quantise = [&](float inverse_step) {
             each(workers, height, [&](int y) {
                 for (int x = 0; x < width; x++)
@@ -169,15 +172,14 @@ class Plain final : public Form {
                     add_block(b, codes, x, y, stream.at(x, y));
             });
         }
-        quantise(m_.after_inverse_step);
-        each(workers, height, [&](int y) {
-            for (int x = 0; x < width; x++)
-                for (int c = 0; c < channels; c++)
-                    stream.at(x, y)[c] = after_(codes, x, y, c) + first_(image, x, y, c);
-        });
+        quantise(m_.tail_inverse_step);
         each(workers, p.height, [&](int y) {
-            for (int x = 0; x < p.width; x++)
-                put_pixel(m_, p, x, y, last_float(stream, x + m_.border, y + m_.border).data());
+            for (int x = 0; x < p.width; x++) {
+                int edges = 0;
+                if (m_.border == 0)
+                    edges = (x == 0) * LEFT + (x == p.width - 1) * RIGHT + (y == 0) * TOP + (y == p.height - 1) * BOTTOM;
+                put_pixel(m_, p, x, y, tail(m_.tails[edges], codes, image, x + m_.border, y + m_.border).data());
+            }
         });
     }
 
@@ -200,15 +202,25 @@ class Plain final : public Form {
             stream[c] = stream[c] + point(b.fc2, product, c);
     }
 
-    std::vector<float> last_float(const Image<float> &stream, int x, int y) const {
-        std::vector<float> sum = m_.last_bias;
-        const float *weight = m_.last_weight.data();
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                for (int c = 0; c < m_.channels; c++, weight += m_.outputs())
-                    for (int o = 0; o < m_.outputs(); o++)
-                        sum[o] = multiply_add(weight[o], stream.at(x + j - 1, y + i - 1)[c], sum[o]);
-        return sum;
+    std::vector<float> tail(const Conv &conv, const Codes &codes, const Codes &image, int x, int y) const {
+        const auto sum = [&](int row) {
+            int32_t total = 0;
+            for (int i = 0; i < conv.in; i++)
+                for (int v = 0; v < conv.kernel; v++)
+                    for (int h = 0; h < conv.kernel; h++) {
+                        const int at_x = x + h - conv.kernel / 2, at_y = y + v - conv.kernel / 2;
+                        const int8_t it =
+                            i < m_.channels ? codes.at(at_x, at_y)[i] : image.at(at_x, at_y)[i - m_.channels];
+                        total += it * conv.at(row, i, v, h);
+                    }
+            return total;
+        };
+        std::vector<float> values(m_.outputs());
+        for (int o = 0; o < m_.outputs(); o++) {
+            const int low = m_.outputs() + o;
+            values[o] = multiply_add(static_cast<float>(sum(o)), conv.scale[o], value(conv, low, sum(low)));
+        }
+        return values;
     }
 
     void dense(const Picture &p, Workers &workers) {
@@ -237,7 +249,7 @@ class Plain final : public Form {
     }
 
     const Model &m_;
-    Dense first_, after_, last_;
+    Dense first_, last_;
     std::vector<DenseBlock> blocks_;
     std::vector<Dense> layers_;
 };

@@ -12,15 +12,17 @@ struct Avx512Vnni {
     using Float = __m512;  // LANES float32
     using Code = uint8_t;  // code + ZERO
     using Weight = int8_t;
+    using Relu = Avx512Vnni; // for codes that are never negative
+    static constexpr bool PAIRS = false;
     static constexpr int LANES = 16;
     static constexpr int K = 4; // products that one instruction adds up in a lane
     static constexpr int ZERO = 128;
-    static constexpr int VECTORS = 6;     // of outputs in a tile of 4 pixels: 24 sums
+    static constexpr bool OVERLAPPED = true; // a tile's sums are worked on while the next one's are added up:
+    static constexpr int VECTORS = 3;     // of outputs in a tile of 4 pixels, 12 sums, so that both have registers
     static constexpr int ROW_PIXELS = 8;  // in a tile along a row,
     static constexpr int ROW_VECTORS = 3; // of so many vectors of outputs
-    static constexpr int GATES = 3;       // vectors of the gate in a tile, and as many of the other half
+    static constexpr int GATES = 1;       // vectors of the gate in a tile, and as many of the other half
     static constexpr int COLUMNS = 4;     // of the depthwise convolution at once
-    static constexpr int FLOAT_PIXELS = 8;
 
     static Int load(const int32_t *p) { return _mm512_load_si512(p); }
     static Int load(const Weight *p) { return _mm512_load_si512(p); }
@@ -50,27 +52,34 @@ struct Avx512Vnni {
     static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
     static Int round(Float v) { return _mm512_cvtps_epi32(v); }
 
-    // Rounded, and clamped to a code when it is packed: packing saturates. What is too large for an int32 would turn
-    // negative, hence the bound; what is too small is right by itself.
-    static Int round_to_code(Float v) { return round(min(v, set(1000.0F))); }
+    // Bounds of codes: all that there are, to which packing saturates, or fewer.
+    struct AnyCode {};
+    struct Bounds {
+        Int low, high;
+        Bounds(int l, int h) : low(_mm512_set1_epi8(static_cast<char>(l))), high(_mm512_set1_epi8(static_cast<char>(h))) {}
+    };
+    static Int clamp(Int v, AnyCode) { return v; }
+    static Int clamp(Int v, const Bounds &b) { return _mm512_min_epi8(_mm512_max_epi8(v, b.low), b.high); }
 
     // 4 pixels' values of LANES channels -> [LANES / 4][4 pixels][4 channels]
-    static Int pack(Int a, Int b, Int c, Int d) {
-        return _mm512_xor_si512(_mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)),
-                                _mm512_set1_epi8(static_cast<char>(ZERO)));
+    template <class B> static Int pack(const B &bounds, Int a, Int b, Int c, Int d) {
+        const Int codes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        return _mm512_xor_si512(clamp(codes, bounds), _mm512_set1_epi8(static_cast<char>(ZERO)));
     }
-    static void store_quad(Code *p, Int a, Int b, Int c, Int d) { _mm512_store_si512(p, pack(a, b, c, d)); }
+    template <class B> static void store_quad(Code *p, const B &bounds, Int a, Int b, Int c, Int d) {
+        _mm512_store_si512(p, pack(bounds, a, b, c, d));
+    }
 
     // 4 rows' values of LANES channels -> [LANES channels][4 rows]
     static void store_column(Code *p, int, Int a, Int b, Int c, Int d) {
         const Int turn = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-        _mm512_store_si512(p, _mm512_shuffle_epi8(pack(a, b, c, d), turn));
+        _mm512_store_si512(p, _mm512_shuffle_epi8(pack(AnyCode(), a, b, c, d), turn));
     }
 
     // 4 pixels' values of LANES channels, each pixel to its own place
-    static void store_pixels(Code *const (&p)[4], Int a, Int b, Int c, Int d) {
+    template <class B> static void store_pixels(Code *const (&p)[4], const B &bounds, Int a, Int b, Int c, Int d) {
         const Int order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-        const Int v = _mm512_permutexvar_epi32(order, pack(a, b, c, d));
+        const Int v = _mm512_permutexvar_epi32(order, pack(bounds, a, b, c, d));
         _mm_storeu_si128(reinterpret_cast<__m128i *>(p[0]), _mm512_castsi512_si128(v));
         _mm_storeu_si128(reinterpret_cast<__m128i *>(p[1]), _mm512_extracti32x4_epi32(v, 1));
         _mm_storeu_si128(reinterpret_cast<__m128i *>(p[2]), _mm512_extracti32x4_epi32(v, 2));
@@ -82,6 +91,7 @@ struct Avx512Vnni {
         const Int codes = _mm512_or_si512(r, _mm512_or_si512(_mm512_slli_epi32(g, 8), _mm512_slli_epi32(b, 16)));
         _mm512_storeu_si512(p, codes);
     }
+    static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
     static Int add(Int a, int32_t b) { return _mm512_add_epi32(a, _mm512_set1_epi32(b)); }
 };
 

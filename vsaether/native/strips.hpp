@@ -48,30 +48,18 @@ template <class S> struct Strips {
     }
 };
 
-// The residual stream, with one column and one strip of zeros around.
+// The residual stream.
 struct Stream {
-    int width, strips, channels;
+    int width, channels;
     ptrdiff_t column, strip; // floats
     float *values;
 
     static size_t bytes(int width, int strips, int channels) {
-        return static_cast<size_t>(width + 2) * (strips + 2) * QUAD * channels * sizeof(float);
+        return static_cast<size_t>(width) * strips * QUAD * channels * sizeof(float);
     }
-    Stream(float *memory, int w, int n, int c)
-        : width(w), strips(n), channels(c), column(static_cast<ptrdiff_t>(QUAD) * c), strip((w + 2) * column),
-          values(memory) {}
-    float *at(int x, int s) const { return values + (s + 1) * strip + (x + 1) * column; }
-    float *pixel(int x, int y) const { // y from -1
-        return at(x, (y + QUAD) / QUAD - 1) + static_cast<ptrdiff_t>((y + QUAD) % QUAD) * channels;
-    }
-    void clear_around(int s) const {
-        if (s < 0 || s >= strips) {
-            std::memset(at(-1, s), 0, strip * sizeof(float));
-        } else {
-            std::memset(at(-1, s), 0, column * sizeof(float));
-            std::memset(at(width, s), 0, column * sizeof(float));
-        }
-    }
+    Stream(float *memory, int w, int c)
+        : width(w), channels(c), column(static_cast<ptrdiff_t>(QUAD) * c), strip(w * column), values(memory) {}
+    float *at(int x, int s) const { return values + s * strip + x * column; }
 };
 
 // Depthwise weights in the order of their use: [LANES channels][row group][x][phase][LANES][K].
@@ -81,7 +69,7 @@ template <class S> struct Depthwise {
     const typename S::Weight *weights = nullptr;
     const int32_t *start = nullptr;
     const float *scale = nullptr, *bias = nullptr;
-    float low = 0, high = 0;
+    int low = 0, high = 0; // of the codes that come out
 
     static constexpr int first_group(int reach) { return floor_div(-reach, S::K); }
     static constexpr int last_group(int reach) { return floor_div(QUAD - 1 + reach, S::K); }
@@ -141,7 +129,7 @@ template <class S> struct Depthwise {
         constexpr int FIRST = first_group(REACH), LAST = last_group(REACH);
         const int channels = from.channels;
         for (int group = 0; group < groups; group++) {
-            const auto lowest = S::set(low), highest = S::set(high);
+            const typename S::Bounds bounds(low, high);
             const int channel = group * S::LANES;
             for (int column = 0; column < columns; column += N) {
                 const typename S::Weight *w =
@@ -167,10 +155,10 @@ template <class S> struct Depthwise {
                 }
                 AETHER_UNROLL for (int c = 0; c < N; c++) {
                     typename S::Int codes[QUAD];
-                    AETHER_UNROLL for (int phase = 0; phase < QUAD; phase++) codes[phase] = S::round_to_code(S::min(
-                        S::max(value<S>(sums[c][phase], scale + channel, bias + channel), lowest), highest));
-                    S::store_quad(to + (column + c) * from.column + channel * QUAD, codes[0], codes[1], codes[2],
-                                  codes[3]);
+                    AETHER_UNROLL for (int phase = 0; phase < QUAD; phase++) codes[phase] =
+                        S::round(value<S>(sums[c][phase], scale + channel, bias + channel));
+                    S::store_quad(to + (column + c) * from.column + channel * QUAD, bounds, codes[0], codes[1],
+                                  codes[2], codes[3]);
                 }
             }
         }
