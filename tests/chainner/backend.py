@@ -27,7 +27,7 @@ class BackendError(Exception):
 class Backend:
     """Start with `with`; chaiNNer's checks of types and names are errors."""
 
-    def __init__(self, command: list[str], storage: Path, *, path: Path | None = ROOT, cwd: Path | None = None) -> None:
+    def __init__(self, command: list[str], storage: Path, *, path: Path | None = ROOT) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -38,7 +38,7 @@ class Backend:
         self.environment.pop("PYTHONPATH", None)
         if path:
             self.environment["PYTHONPATH"] = str(path)
-        self.cwd = cwd or storage
+        self.cwd = storage
         self.schemas: dict[str, chains.Json] = {}
 
     def __enter__(self) -> Backend:

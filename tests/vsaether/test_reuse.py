@@ -1,9 +1,7 @@
 """What repeats is not computed again, and the bytes are the same as if it were."""
 
 import random
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from vsaether import reuse
 
 core = vs.core
 Planes = list[np.ndarray]
-T = TypeVar("T")
 SIZE = (96, 72)  # width, height
 
 
@@ -48,14 +45,6 @@ def result(clip: vs.VideoNode, order: list[int]) -> dict[int, bytes]:
     return found
 
 
-def share(work: Callable[[], T]) -> tuple[T, float]:
-    """What work gives, and the share of pixels which it need not compute."""
-    asked, reused = reuse.counted()
-    given = work()
-    now = reuse.counted()
-    return given, (now[1] - reused) / (now[0] - asked)
-
-
 @pytest.mark.parametrize("backend", ["native", "ov"])
 @pytest.mark.parametrize(("frames", "native", "others"), [(held, 2 / 3, 2 / 3), (moving, 0.2, 0)])
 def test_any_order_gives_the_bytes_of_computing_all(
@@ -68,9 +57,9 @@ def test_any_order_gives_the_bytes_of_computing_all(
     for seed in range(3):
         order = random.Random(seed).sample(range(15), 15) if seed else list(range(15))
         upscaled = vsaether.upscale(clip, engine, backend=backend)
-        got, saved = share(partial(result, upscaled, order))
-        assert got == expected
-        assert saved >= (native if backend == "native" else others)
+        meter = reuse.Meter()
+        assert result(upscaled, order) == expected
+        assert (meter.share or 0) >= (native if backend == "native" else others)
 
 
 def test_any_change_is_seen(make_clip: Any) -> None:
@@ -96,9 +85,9 @@ def test_of_a_tiled_frame_unchanged_tiles_are_not_computed(make_clip: Any) -> No
     frames[1][0][0, 0] = 0.5
     clip, arguments = make_clip(frames, vs.RGBS), {"engine": "tiny_2x_fp32", "backend": "ov", "tile": 48}
     expected = result(vsaether.upscale(clip, **arguments, reuse=False), [0, 1])
-    got, saved = share(lambda: result(vsaether.upscale(clip, **arguments), [0, 1]))
-    assert got == expected
-    assert 0.4 < saved < 0.5  # one of the second frame's tiles is computed
+    meter = reuse.Meter()
+    assert result(vsaether.upscale(clip, **arguments), [0, 1]) == expected
+    assert 0.4 < (meter.share or 0) < 0.5  # one of the second frame's tiles is computed
 
 
 def test_fields_and_alpha(make_clip: Any) -> None:
@@ -116,9 +105,9 @@ def test_fields_and_alpha(make_clip: Any) -> None:
         return found
 
     expected = samples(False)
-    got, saved = share(lambda: samples(True))
-    assert got == expected
-    assert saved > 0.2
+    meter = reuse.Meter()
+    assert samples(True) == expected
+    assert (meter.share or 0) > 0.2
 
 
 @pytest.mark.parametrize("dither", ["ordered", "none", "random", "error_diffusion"])
@@ -128,7 +117,10 @@ def test_a_frame_that_repeats_is_not_even_converted_and_has_its_own_properties(d
     tagged = [clip.std.SetFrameProps(_Matrix=matrix, n=n) for n, matrix in enumerate((1, 1, 9, 9))]
     clip = clip.std.FrameEval(lambda n: tagged[n])
     every, once = (vsaether.upscale(clip, "tiny_2x_int8", dither_type=dither, reuse=reused) for reused in (False, True))
-    assert share(lambda: [frame.close() for frame in once.frames()])[1] == 0.5
+    meter = reuse.Meter()
+    for frame in once.frames():
+        frame.close()
+    assert meter.share == 0.5
     expected, got = (result(each, [0, 1, 2, 3]) for each in (every, once))
     assert got == expected
     assert got[0] == got[1] != got[2]
