@@ -167,11 +167,8 @@ class Film:
         first = self.frames[0]
         self.times = [(f.pts or 0) * _exact(f.time_base) for f in self.frames]
         self.durations = [f.duration * _exact(f.time_base) for f in self.frames]
-        self.size, self.pix_fmt, self.interlaced = (
-            (first.width, first.height),
-            first.format.name,
-            first.interlaced_frame,
-        )
+        self.size, self.pix_fmt = (first.width, first.height), first.format.name
+        self.interlaced, self.rotation = first.interlaced_frame, first.rotation
         self.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)
         self.side_data = {kind.name: bytes(data) for kind, data in first.side_data.items()}
 
