@@ -10,14 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+import torch
 from PIL import Image
 
+import arch
 from training import data, train
 
 # benchmarks is not installed; at the end of the path, so that the packages that are come first
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 Run = Callable[..., int]
+Refused = Callable[..., str]
+State = dict[str, torch.Tensor]
+
+
+def trained(out: Path, kind: str = "notfused") -> State:
+    """The result of a stage in a run's folder."""
+    return arch.read_checkpoint(out / f"{kind}.pth")
+
+
+def same(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
 def toy() -> dict[str, Any]:
@@ -58,6 +71,18 @@ def run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setattr(sys, "argv", [*argv, "--device", "cpu", "--threads", "1", *options])
         monkeypatch.setattr(data, "VALIDATION_CROP", 32)
         return train.main()
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Run, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """refused(out, *options, config=toy()) -> what a run says that ends with exit code 1."""
+
+    def call(*words: str, config: dict[str, Any] | None = None) -> str:
+        capsys.readouterr()
+        assert run(*words, config=config) == 1
+        return capsys.readouterr().err
 
     return call
 

@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-import arch
 from export.metrics import imresize
 from training.data import Batches, read_images, reduced
 from training.degrade import CONTEXT, GROUP, Video, _apart, _side_by_side, compress, resize_matrix
-
-from .conftest import Run, toy
 
 av = pytest.importorskip("av")
 Frames = NDArray[np.uint8]
@@ -162,32 +159,3 @@ def test_batches_depend_on_seed_and_step_alone(images: Path) -> None:
     assert 0 < int(one_colour.sum()) < 2 * GROUP
     assert torch.equal(lr[one_colour], hr[one_colour, :, ::2, ::2])  # no codec has been over them
     assert not torch.equal(lr[~one_colour], hr[~one_colour, :, ::2, ::2])
-
-
-def test_killed_and_resumed_equals_uninterrupted(run: Run, kill: Run, tmp_path: Path) -> None:
-    config = toy()
-    config["float"]["degradation"] = "video"
-    assert run("whole", config=config) == 0
-    kill("parts", config=config)
-    assert run("parts", config=config) == 0
-    assert run("plain") == 0
-    whole, parts, plain = (arch.read_checkpoint(tmp_path / out / "notfused.pth") for out in ("whole", "parts", "plain"))
-    assert all(torch.equal(whole[k], parts[k]) for k in whole)
-    assert not all(torch.equal(whole[k], plain[k]) for k in whole)
-    curves = [
-        (tmp_path / out / "curve_float.csv").read_text().splitlines()[-1].split(",")[2] for out in ("whole", "plain")
-    ]
-    assert curves[0] != curves[1]  # validation pairs are degraded too
-
-
-def test_without_pyav_training_says_what_to_install(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = toy()
-    config["float"]["degradation"] = "video"
-    monkeypatch.setitem(sys.modules, "av", None)
-    assert run("net", config=config) == 1
-    assert "pip install av" in capsys.readouterr().err
-    config["float"]["degradation"] = "jpeg"
-    assert run("net", config=config) == 1
-    assert "'jpeg'; allowed are bicubic, video" in capsys.readouterr().err

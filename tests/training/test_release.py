@@ -122,33 +122,39 @@ def test_what_was_measured_stays_with_files_that_did_not_change(
     assert presets.load("mine")["measured"] == {"fp32": {"Set5": {"psnr": 1.0}}}
 
 
-def test_ranges_of_another_network_are_refused(
-    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def another_network(run: Path) -> None:
     weights = arch.read_checkpoint(run / "notfused.pth")
     arch.write_checkpoint({k: v * 1.01 for k, v in weights.items()}, run / "notfused.pth")
-    assert release_run(run, monkeypatch) == 1
-    assert "the qat stage did not begin with this notfused.pth" in capsys.readouterr().err
-    assert not folder.exists()
 
 
-def test_a_stage_stopped_early_is_refused(
-    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def stopped_early(run: Path) -> None:
     path = run / "state_qat" / "state.json"
     path.write_text(path.read_text().replace('"step": 6', '"step": 4'))
-    assert release_run(run, monkeypatch) == 1
-    assert "the state is of step 4, the curve ends at 6" in capsys.readouterr().err
-    assert not folder.exists()
 
 
-@pytest.mark.parametrize("missing", ["curve_float.csv", "curve_qat.csv", "notfused.pth", "qat.pth", "state_qat"])
+def without(name: str) -> Callable[[Path], object]:
+    return lambda run: (run / name).rename(run / "gone")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (another_network, "the qat stage did not begin with this notfused.pth"),
+        (stopped_early, "the state is of step 4, the curve ends at 6"),
+        *((without(n), n) for n in ("curve_float.csv", "curve_qat.csv", "notfused.pth", "qat.pth", "state_qat")),
+    ],
+)
 def test_an_unfinished_run_is_refused(
-    missing: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    spoil: Callable[[Path], object],
+    said: str,
+    run: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (run / missing).rename(run / "gone")
+    spoil(run)
     assert release_run(run, monkeypatch) == 1
-    assert missing in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert not folder.exists() or not any(folder.rglob("*.*"))
 
 
