@@ -102,6 +102,8 @@ def replace(out: Path, staged: Path) -> None:
 
     What of the other is no file of its release, such as openmodeldb.json, is kept.
     """
+    for path in staged.iterdir():
+        written.sync(path)
     if out.exists():
         released = {entry["file"] for entry in presets.load(out.name)["files"].values()}
         for path in out.iterdir():
