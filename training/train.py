@@ -1,6 +1,6 @@
 """Train one model: python -m training.train CONFIG.toml --data DIR --out DIR [--stage float|qat] [--max-minutes N]
 
-One file from top to bottom, the same on two CPU cores and on one GPU. The float stage trains the network with
+From top to bottom, the same on two CPU cores and on one GPU. The float stage trains the network with
 its re-parameterised branches; the qat stage fuses the float result, fake-quantises the fused graph and
 fine-tunes it with the float network as teacher. State is saved every `save_every` steps in files of a few MB,
 under a name that appears only when complete; run the same command again to go on. On a GPU everything lies there,
@@ -27,7 +27,6 @@ import arch
 from arch.checkpoint import weights_sha256
 from export import quantizer
 from export.equalise import equalise
-from export.metrics import BT601
 from export.quality import score
 from export.ranges import load_quantized
 from presets.command import run_command
@@ -36,6 +35,7 @@ from training import accelerate
 from training.config import DEGRADATIONS, Stage, read_config
 from training.data import Batches, Pair, read_answers, read_images, validation_set
 from training.errors import TrainingError
+from training.loss import distance, mean_of_flips, spectral, target
 from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
 from training.resume import find_state, load_state, read_facts, save_state
 
@@ -313,29 +313,6 @@ def released(ema: dict[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
-def target(stage: Stage, hr: Tensor, answer: Tensor) -> Tensor:
-    """What the network is to give: HR, an answer to LR, or their mean (see `Stage.target`)."""
-    return hr if stage.target == "both" else answer if stage.target == "teacher" else (answer + hr) / 2
-
-
-@torch.no_grad()
-def mean_of_flips(network: nn.Module, lr: Tensor, count: int) -> Tensor:
-    """The network's answer (N, 3, s*H, s*W), the mean over 1, 2, 4 or 8 flips and transposes of (N, 3, H, W).
-
-    The geometric self-ensemble (Timofte et al., Seven ways to improve example-based super resolution, 2016): better
-    than the network, and as a target free of the noise that HR has.
-    """
-    total: Tensor | None = None
-    for number in range(count):
-        axes = [axis for bit, axis in ((1, 2), (2, 3)) if number & bit]
-        turned = lr.flip(axes).transpose(2, 3) if number & 4 else lr.flip(axes)
-        sr = network(turned.contiguous(memory_format=torch.channels_last))
-        back = (sr.transpose(2, 3) if number & 4 else sr).flip(axes)
-        total = back if total is None else total + back
-    assert total is not None
-    return total / count
-
-
 def refuse_unfinished(state: Path) -> None:
     """Raise TrainingError where the float stage has stopped before its end: its learning rate is still high."""
     if folder := find_state(state):
@@ -343,25 +320,6 @@ def refuse_unfinished(state: Path) -> None:
         if (step := facts["step"]) < (steps := facts["config"]["float"]["steps"]):
             how = f"finish it, or end it there: run it once with steps = {max(step, 1)}"
             raise TrainingError(f"{folder}: the float stage stands at step {step} of {steps}; {how}.")
-
-
-def distance(error: Tensor, luma: float) -> Tensor:
-    """Mean |error| of R, G and B (N, 3, H, W), plus `luma` times that of Y as `export.metrics.luma` weighs it.
-
-    Eyes, 4:2:0 video and the benchmarks take detail from Y; a small network should spend its capacity there.
-    """
-    loss = error.abs().mean()
-    if luma:
-        # by numbers: a tensor made of them here would make a GPU wait for the host
-        y = sum(weight / sum(BT601) * error[:, channel] for channel, weight in enumerate(BT601))
-        assert isinstance(y, Tensor)
-        loss = loss + luma * y.abs().mean()
-    return loss
-
-
-def spectral(error: Tensor) -> Tensor:
-    """L1 norm of the error's orthonormal spectrum (Cho et al., MIMO-UNet, 2021)."""
-    return torch.view_as_real(torch.fft.rfft2(error, norm="ortho")).abs().mean()
 
 
 def freeze_norm(model: nn.Module, ema: dict[str, Tensor]) -> None:
