@@ -46,7 +46,7 @@ def finish_once(clip: vs.VideoNode, result: vs.VideoNode, props: Sequence[str], 
     """What a filter makes of a clip: of frames with equal samples and props, whole numbers which decide, only one.
 
     With that, converting a frame that repeats is spared as well. ``pixels`` pass the network for a frame; they are
-    counted there (see Meter), and here only if they need not.
+    counted there (see ReuseMeter), and here only if they need not.
     """
     result.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
     return vs.core.aether.Reuse(clip, result, _kept(), props, pixels)
@@ -56,7 +56,7 @@ def _kept() -> int:
     return min(KEPT, tiling.budget() // 12)
 
 
-class Meter:
+class ReuseMeter:
     """What share of the pixels upscaled in this process since its making needed no computation."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from vsaether import system
 from vsaether.errors import MediaError
 
 from .film import check
-from .manifest import JobFolder, Plan, Record
+from .manifest import JobFolder, Record, SegmentPlan
 from .settings import Job
 from .work import Maker
 
@@ -70,14 +70,14 @@ class Distribution:
         self._folder = folder
         self._done = done
         self._progress = progress
-        self._events: queue.SimpleQueue[Plan | int | BaseException | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[SegmentPlan | int | BaseException | None] = queue.SimpleQueue()
         self._waiting: deque[int] = deque()
         self._active: dict[int, Future] = {}
         self._stopped = False
         self._segments = 0
         self._run = uuid.uuid4().hex[:8]
 
-    def run(self, plans: Iterator[Plan], stop: Callable[[], bool]) -> int | None:
+    def run(self, plans: Iterator[SegmentPlan], stop: Callable[[], bool]) -> int | None:
         """Have all segments made; how many there are, or None if ``stop`` said so: what is under way ends first."""
         with _client(self._job) as client:
             cutting = threading.Thread(target=self._cut, args=(plans,), daemon=True)
@@ -98,7 +98,7 @@ class Distribution:
                 cutting.join()
         return None if self._waiting or not cut else self._segments
 
-    def _cut(self, plans: Iterator[Plan]) -> None:
+    def _cut(self, plans: Iterator[SegmentPlan]) -> None:
         """Find the segments, in a thread of its own: workers are not to wait for it."""
         try:
             for plan in plans:

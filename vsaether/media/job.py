@@ -17,7 +17,7 @@ import vsaether
 from vsaether.backends import Backend
 from vsaether.engines import Engine
 from vsaether.errors import MediaError
-from vsaether.reuse import Meter
+from vsaether.reuse import ReuseMeter
 from vsaether.sizing import Sizing
 
 from . import combs, encoders, pipe, progress, resume
@@ -96,7 +96,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
     backend, engine = vsaether.backends.select(
         job.backend, job.engine, num_streams=job.num_streams, device_id=job.device_id
     )
-    meter = Meter()
+    meter = ReuseMeter()
     with ExitStack() as stack:
         source = _source(job)
         stack.callback(source.close)

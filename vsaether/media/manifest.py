@@ -70,7 +70,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SegmentPlan:
     """A segment which is to be made: all that a process must know of it."""
 
     number: int
@@ -173,12 +173,16 @@ class JobFolder:
         }
         self._write("end.json", {**dataclasses.asdict(value), **times})
 
-    def plan(self, number: int) -> Plan | None:
+    def plan(self, number: int) -> SegmentPlan | None:
         """The plan of a segment, if there is one."""
         found = self._json(f"{number:06d}.plan")
-        return None if found is None else Plan(**{**found, "times": [(pts, length) for pts, length in found["times"]]})
+        return (
+            None
+            if found is None
+            else SegmentPlan(**{**found, "times": [(pts, length) for pts, length in found["times"]]})
+        )
 
-    def add_plan(self, plan: Plan) -> None:
+    def add_plan(self, plan: SegmentPlan) -> None:
         """Keep the plan of a segment."""
         self._write(f"{plan.number:06d}.plan", dataclasses.asdict(plan))
 

@@ -20,7 +20,7 @@ from .info import VideoInfo
 from .interleave import Interleaver
 from .source import VideoSource
 from .span import WHOLE, Span
-from .streams import Plan, Track, ffmpeg_errors, leave_out, plan, without_timecode
+from .streams import StreamPlan, Track, ffmpeg_errors, leave_out, plan, without_timecode
 from .timing import Timing
 
 # These streams tell the aspect ratio themselves. PyAV cannot set what Matroska would tell it by.
@@ -63,7 +63,7 @@ class VideoWriter:
         muxer = MUXERS[suffix]
         self.timing = Timing.of(info.grid, info.time_base, source.start if source else Fraction(0), muxer)
         """Where the frames given to ``write`` must have been placed."""
-        others = Plan()
+        others = StreamPlan()
         if source:
             others = plan(source, suffix, drop_unsupported, audio_codec)
             self.notices += others.notices
@@ -172,7 +172,7 @@ class VideoWriter:
         sizing: Sizing,
         encoder: Encoder,
         source: VideoSource | None,
-        others: Plan,
+        others: StreamPlan,
         threads: int | None,
     ) -> VideoEncoder:
         def add_video() -> VideoEncoder:

@@ -6,11 +6,11 @@ import av
 
 from .cuts import Cutter, checksum
 from .formats import planar
-from .manifest import Plan
+from .manifest import SegmentPlan
 from .reading import Reader, seconds
 
 
-def plans(reader: Reader, cutter: Cutter) -> Iterator[Plan]:
+def plans(reader: Reader, cutter: Cutter) -> Iterator[SegmentPlan]:
     """The plans of all segments of a film, each as soon as its last frame has been read."""
     number, first, start, crc = 0, 0, 0, 0
     times: list[tuple[int, int]] = []
@@ -21,9 +21,9 @@ def plans(reader: Reader, cutter: Cutter) -> Iterator[Plan]:
         planes, alpha = layout.planes(frame)
         if cutter.begins(planes, layout, seconds(frame)):
             if times:
-                yield Plan(number, first, start, crc, times)
+                yield SegmentPlan(number, first, start, crc, times)
             number, first, start, crc, times = number + 1, reader.frames - 1, reader.pts, 0, []
         crc = checksum(planes, alpha, crc)
         times.append((frame.pts or 0, frame.duration or 0))
     if times:
-        yield Plan(number, first, start, crc, times)
+        yield SegmentPlan(number, first, start, crc, times)

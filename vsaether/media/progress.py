@@ -68,7 +68,7 @@ class Bar(tqdm):
     """tqdm's bar, which also tells the share of pixels that were reused."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._meter = reuse.Meter()
+        self._meter = reuse.ReuseMeter()
         super().__init__(*args, **kwargs)
 
     @property
@@ -85,7 +85,7 @@ class Lines:
         self.total = total
         self.n = self._initial = initial
         self._began = self._told = time.monotonic()
-        self._meter = reuse.Meter()
+        self._meter = reuse.ReuseMeter()
 
     def __enter__(self) -> Self:
         event("start", frames=self.n, total=self.total)

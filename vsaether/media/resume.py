@@ -18,7 +18,7 @@ from .film import FilmRun
 from .graph import FrameUpscaler
 from .identity import description
 from .interrupts import Interrupted, stoppable
-from .manifest import End, JobFolder, Plan, Record
+from .manifest import End, JobFolder, Record, SegmentPlan
 from .muxer import VideoWriter
 from .planning import plans
 from .reading import Reader
@@ -175,7 +175,7 @@ def _distribution(job: Job, *arguments: Any) -> "Distribution":
     return Distribution(job, *arguments)
 
 
-def _plans(folder: JobFolder, reader: Reader, cutter: Cutter, read: Callable[[int], End]) -> Iterator[Plan]:
+def _plans(folder: JobFolder, reader: Reader, cutter: Cutter, read: Callable[[int], End]) -> Iterator[SegmentPlan]:
     """The plans of all segments: those of a run before, if it has cut the whole film."""
     end = folder.end
     known = [folder.plan(number + 1) for number in range(end.segments)] if end else []

@@ -94,7 +94,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamPlan:
     """What is done with each stream of the input besides its video, by its number, and what that loses."""
 
     ways: dict[int, Way] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Plan:
     """That at which the video starts, to be a tag of it. Muxers make the track it needs from that."""
 
 
-def plan(source: VideoSource, suffix: str, drop_unsupported: bool, audio_codec: str | None = None) -> Plan:
+def plan(source: VideoSource, suffix: str, drop_unsupported: bool, audio_codec: str | None = None) -> StreamPlan:
     """What a file with a suffix can be given of the streams of a video besides the video itself.
 
     What nobody plays or sees, as data of cameras, is left out where it cannot be carried. Raises MediaError where that
@@ -117,7 +117,7 @@ def plan(source: VideoSource, suffix: str, drop_unsupported: bool, audio_codec: 
     kept = start is not None and muxer != "mpegts"
     if start and muxer in _MP4:
         kept = _returns_data(partial(_add_timecode, source, start), muxer)
-    made = Plan(timecode=start if kept else None)
+    made = StreamPlan(timecode=start if kept else None)
     idle = [f"the timecode {start}"] if start and not kept else []
     for stream in source.others:
         way, note = _way(stream, source, suffix, sounds)

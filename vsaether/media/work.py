@@ -15,7 +15,7 @@ from .cuts import checksum
 from .formats import planar
 from .graph import FrameUpscaler
 from .identity import description, differences
-from .manifest import JobFolder, Plan
+from .manifest import JobFolder, SegmentPlan
 from .segments import Recipe, SegmentWriter, open_source
 from .settings import Job, carried, sizing, upscaling
 from .source import VideoSource
@@ -74,7 +74,7 @@ class Maker:
                     return number
         raise MediaError(f"the frames of segment {number} are decoded differently here than where the film was cut")
 
-    def _try(self, plan: Plan, start: Callable[[VideoSource], Iterator[av.VideoFrame]]) -> bool:
+    def _try(self, plan: SegmentPlan, start: Callable[[VideoSource], Iterator[av.VideoFrame]]) -> bool:
         """Make a segment of the frames which are found in some way, if they are the right ones."""
         crc = count = 0
         writer = SegmentWriter(self._folder, plan.number, self._recipe)
@@ -103,7 +103,7 @@ class Maker:
                 pass
 
 
-def _from(frames: Iterator[av.VideoFrame], plan: Plan) -> Iterator[av.VideoFrame]:
+def _from(frames: Iterator[av.VideoFrame], plan: SegmentPlan) -> Iterator[av.VideoFrame]:
     """From the first frame of a plan on, if that is there."""
     for frame in frames:
         if frame.pts is None or frame.pts > plan.start:
@@ -114,6 +114,6 @@ def _from(frames: Iterator[av.VideoFrame], plan: Plan) -> Iterator[av.VideoFrame
     yield from frames
 
 
-def _from_first(source: VideoSource, plan: Plan) -> Iterator[av.VideoFrame]:
+def _from_first(source: VideoSource, plan: SegmentPlan) -> Iterator[av.VideoFrame]:
     """The frames of a plan, of a film which is decoded from its start."""
     return _from((item[0] for item in source if not isinstance(item, av.Packet)), plan)
