@@ -1,13 +1,26 @@
-"""Small networks with weights that do something, and one image."""
+"""Small networks with weights that do something, pictures, and graphs that are made once."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import arch
-from export import pictures
+from export import pictures, pipeline, runtimes
+from export.graph import to_onnx
+from export.quantizer import calibrate, quantize
+
+ToOnnx = Callable[..., onnx.ModelProto]
 
 
 def _wake(model: nn.Module) -> nn.Module:
@@ -72,3 +85,61 @@ def later() -> nn.Module:
 def images() -> list[Tensor]:
     """Three LR images (1, 3, 48, 48) in [0, 1]."""
     return [lr[:, :, :48, :48].contiguous() for lr, _ in pictures.evaluation(2, 3)[:3]]
+
+
+def calibrated(net: nn.Module, images: list[Tensor], **options: Any) -> nn.Module:
+    """The fused network, quantised, with the ranges of these images."""
+    model = quantize(arch.fuse(net), **options)
+    calibrate(model, images)
+    return model
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    """What report.json says of the one network of a folder."""
+    (report,) = json.loads((out / "report.json").read_text())["models"]
+    return report
+
+
+@pytest.fixture(scope="session")
+def export_once() -> ToOnnx:
+    """`to_onnx`, of which every result is kept: the same model gives the same bytes, after seconds of torch's."""
+    made: dict[str, onnx.ModelProto] = {}
+
+    def export(model: nn.Module, **options: Any) -> onnx.ModelProto:
+        digest = hashlib.sha256(f"{model}{options}{getattr(model, 'config', None)}".encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        if (key := digest.hexdigest()) not in made:
+            made[key] = to_onnx(model, **options)
+        return copy.deepcopy(made[key])
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory, export_once: ToOnnx) -> Iterator[None]:
+    """Three small pictures in place of the bundled ones, every graph made once, and nothing timed."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for path in sorted(pictures.BUNDLED.glob("photo_*.webp"))[:3]:
+        Image.open(path).crop((0, 0, 96, 96)).save(folder / path.name, lossless=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "BUNDLED", folder)
+        patch.setattr(runtimes, "milliseconds", lambda *_: 1.0)
+        patch.setattr(pipeline, "to_onnx", export_once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny: arch.AetherTiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny's file, to be read."""
+    path = tmp_path_factory.mktemp("checkpoint") / "net.safetensors"
+    arch.write_checkpoint(tiny.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other(tiny: arch.AetherTiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the same form with other weights."""
+    path = tmp_path_factory.mktemp("other") / "other.pth"
+    arch.write_checkpoint({k: v * 1.01 if v.is_floating_point() else v for k, v in tiny.state_dict().items()}, path)
+    return path

@@ -20,6 +20,8 @@ from export.quantizer import (
     quantize,
 )
 
+from .conftest import calibrated
+
 
 def rms(a: Tensor, b: Tensor) -> float:
     return float((a - b).detach().square().mean().sqrt())
@@ -45,8 +47,7 @@ def test_every_convolution_is_quantised_and_the_float_model_is_left_alone(small:
 
 
 def test_ranges_have_modelopts_names_and_shapes(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(tiny))
-    calibrate(model, images)
+    model = calibrated(tiny, images)
     weights, ranges = arch.split_ranges(model.state_dict())
     assert ranges["conv_first.input_quantizer._amax"].shape == ()
     assert ranges["blocks.0.weight_quantizer._amax"].shape == (16, 1, 1, 1)
@@ -82,8 +83,7 @@ def test_max_covers_what_was_seen_and_mse_clips_an_outlier() -> None:
 
 
 def test_gradients_reach_weights_and_ranges_and_frozen_ranges_stay(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(tiny))
-    calibrate(model, images)
+    model = calibrated(tiny, images)
     ranges = learn_ranges(model)
     last = dict(quant_convs(model))["conv_last"]
     assert len(ranges) == 4
@@ -121,23 +121,15 @@ def test_weight_ranges_follow_the_weights_in_training_only(tiny: arch.AetherTiny
 
 def clipped(state: dict[str, Tensor], slack: float = 0.0) -> int:
     """How many channels hold a weight outside of their range."""
-    names = [k.removesuffix(".weight_quantizer._amax") for k in state if k.endswith(".weight_quantizer._amax")]
-    assert names
-    return sum(
-        int(
-            (
-                state[f"{n}.weight"].abs().flatten(1).amax(1)
-                > state[f"{n}.weight_quantizer._amax"].flatten() * (1 + slack)
-            ).sum()
-        )
-        for n in names
-    )
+    ranges = {k.removesuffix(".weight_quantizer._amax"): v for k, v in state.items() if ".weight_quantizer._a" in k}
+    assert ranges
+    largest = {name: state[f"{name}.weight"].abs().flatten(1).amax(1) for name in ranges}
+    return sum(int((largest[name] > amax.flatten() * (1 + slack)).sum()) for name, amax in ranges.items())
 
 
 def test_averaged_weights_are_inside_of_their_ranges(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
     """The largest weights of this network shrink while it trains, so that the last step's ranges are too narrow."""
-    model = quantize(arch.fuse(tiny))
-    calibrate(model, images)
+    model = calibrated(tiny, images)
     learn_ranges(model)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     frozen = 15

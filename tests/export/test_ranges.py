@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 import arch
 from export.errors import ExportError
-from export.graph import to_onnx
-from export.quantizer import calibrate, quant_convs, quantize
+from export.quantizer import quant_convs
 from export.ranges import load_quantized
+
+from .conftest import calibrated
 
 
 def observed(model: nn.Module, images: list[Tensor], prefix: str = "") -> dict[str, Tensor]:
@@ -88,44 +88,33 @@ def test_the_larger_range_of_merged_branches_counts(public: arch.AetherNet, imag
     assert float(convs["layers.0.0.conv"].input_quantizer._amax) == 123.0
 
 
-def test_our_own_states_come_back_as_they_were(tiny: arch.AetherTiny, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(tiny))
-    calibrate(model, images)
+def test_our_own_states_come_back_as_they_were(
+    tiny: arch.AetherTiny, small: arch.AetherNet, images: list[Tensor]
+) -> None:
+    """A layer without a range stays float."""
+    model = calibrated(tiny, images)
     with torch.no_grad():
         for _, conv in quant_convs(model):
             conv.input_quantizer._amax.mul_(1.1)
             conv.weight_quantizer._amax.mul_(0.98)
-    state = model.state_dict()
-    again = load_quantized(state)
-    assert torch.equal(again(images[0]), model(images[0]))
-    values = {t.name: numpy_helper.to_array(t) for t in to_onnx(again).graph.initializer}
-    for name, _ in quant_convs(model):
-        step = float(state[f"{name}.input_quantizer._amax"]) / 127
-        assert values[f"{name}.input_scale"] == pytest.approx(step, rel=1e-6)
-
-
-def test_a_layer_without_range_stays_float(small: arch.AetherNet, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(small), skip=["conv_last", "layers.0.0.conv"])
-    calibrate(model, images)
-    again = load_quantized(model.state_dict())
-    assert type(again.get_submodule("conv_last")) is nn.Conv2d
-    assert type(again.get_submodule("layers.0.0.conv")) is nn.Conv2d
-    assert torch.equal(again(images[0]), model(images[0]))
+    kept = ["conv_last", "layers.0.0.conv"]
+    partly = calibrated(small, images, skip=kept)
+    for trained in (model, partly):
+        assert torch.equal(load_quantized(trained.state_dict())(images[0]), trained(images[0]))
+    assert all(type(load_quantized(partly.state_dict()).get_submodule(name)) is nn.Conv2d for name in kept)
 
 
 def test_broken_ranges_are_refused(small: arch.AetherNet, images: list[Tensor]) -> None:
-    model = quantize(arch.fuse(small), skip=())
-    calibrate(model, images)
-    state = model.state_dict()
-    with pytest.raises(ExportError, match="must be positive"):
-        load_quantized(state | {"conv_last.input_quantizer._amax": torch.tensor(float("nan"))})
-    with pytest.raises(ExportError, match="one range for the whole tensor"):
-        load_quantized(state | {"conv_last.input_quantizer._amax": torch.ones(16)})
-    with pytest.raises(ExportError, match="SmoothQuant"):
-        load_quantized(state | {"conv_last.input_quantizer._pre_quant_scale": torch.ones(16)})
-    weights, _ = arch.split_ranges(state)
+    state = calibrated(small, images, skip=()).state_dict()
+    for name, value, message in (
+        ("_amax", torch.tensor(float("nan")), "must be positive"),
+        ("_amax", torch.ones(16), "one range for the whole tensor"),
+        ("_pre_quant_scale", torch.ones(16), "SmoothQuant"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            load_quantized(state | {f"conv_last.input_quantizer.{name}": value})
     with pytest.raises(ExportError, match="no ranges"):
-        load_quantized(weights)
+        load_quantized(arch.split_ranges(state)[0])
 
 
 def test_a_checkpoint_of_modelopt_itself(small: arch.AetherNet, images: list[Tensor]) -> None:
