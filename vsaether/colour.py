@@ -87,7 +87,7 @@ def describe(
             restore[key] = tags.pop(key)
             assume[key] = UNSPECIFIED
 
-    levels = _tagged_range(props, guess_range(family))
+    levels = int(props.get("_Range", guess_range(family)))
     if range is not None:
         number = RANGE_NAMES.get(range) if isinstance(range, str) else range
         if number not in (LIMITED, FULL):
@@ -123,14 +123,6 @@ def describe(
 def guess_range(family: vs.ColorFamily, image: bool = False) -> int:
     """The range of samples of which no tag tells it; image: they are those of an image file."""
     return FULL if family == vs.RGB or (image and family == vs.GRAY) else LIMITED
-
-
-def _tagged_range(props: Mapping[str, Any], default: int) -> int:
-    if "_Range" in props:
-        return int(props["_Range"])
-    if "_ColorRange" in props:  # the deprecated name, with the opposite meaning
-        return FULL if int(props["_ColorRange"]) == 0 else LIMITED
-    return default
 
 
 def _matrix(width: int, height: int, tags: dict[str, int], given: int | str | None, assume: dict[str, int]) -> int:

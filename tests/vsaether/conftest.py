@@ -1,7 +1,7 @@
 """Clips with known contents, and what is in a clip."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +65,25 @@ def noise() -> MakeClip:
 
     def make(format: int, width: int, height: int, length: int = 1, seed: int = 0, **props: Any) -> vs.VideoNode:
         random = np.random.default_rng(seed)
-        layout = core.std.BlankClip(format=format, width=width, height=height, length=1).format
-        frames = []
-        for _ in range(length):
-            frame = []
-            for plane in range(layout.num_planes):
-                is_chroma = plane > 0 and layout.color_family == vs.YUV
-                shape = (
-                    (height >> layout.subsampling_h, width >> layout.subsampling_w) if is_chroma else (height, width)
-                )
-                if layout.sample_type == vs.INTEGER:
-                    frame.append(random.integers(0, 1 << layout.bits_per_sample, shape))
-                else:
-                    frame.append(random.random(shape) - (0.5 if is_chroma else 0))
-            frames.append(frame)
+        blank = core.std.BlankClip(format=format, width=width, height=height, length=1)
+        layout = blank.format
+
+        def samples(plane: int, shape: tuple[int, ...]) -> np.ndarray:
+            if layout.sample_type == vs.INTEGER:
+                return random.integers(0, 1 << layout.bits_per_sample, shape)
+            return random.random(shape) - (0.5 if plane and layout.color_family == vs.YUV else 0)
+
+        shapes = [plane.shape for plane in read_planes(blank)]
+        frames = [[samples(*each) for each in enumerate(shapes)] for _ in range(length)]
         return clip_of(frames, format, **props)
 
     return make
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What VapourSynth's log is told during the test."""
+    lines: list[str] = []
+    handle = core.add_log_handler(lambda _, message: lines.append(message))
+    yield lines
+    core.remove_log_handler(handle)
