@@ -10,7 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import vapoursynth as vs
 
@@ -20,9 +20,6 @@ from ..errors import BackendError, EngineError
 from . import selfcheck
 from .base import tried
 
-if TYPE_CHECKING:
-    from .ncnn import Ncnn
-
 NO_MEMORY = "vkAllocateMemory failed"
 """ncnn's words, on stderr."""
 SECONDS = 300
@@ -31,8 +28,23 @@ WRONG = 3
 """Exit code where another picture was computed than the CPU's."""
 
 
+class Tried(Protocol):
+    """A backend that is tried: what it computes is loaded as it would be without a trial."""
+
+    name: ClassVar[str]
+
+    @property
+    def num_streams(self) -> int:
+        """Inferences at the same time."""
+        ...
+
+    def load(self, clip: vs.VideoNode, engine: Engine) -> vs.VideoNode:
+        """The plugin's frames."""
+        ...
+
+
 @functools.lru_cache(maxsize=64)
-def run(backend: "Ncnn", engine: Engine, width: int, height: int) -> None:
+def run(backend: Tried, engine: Engine, width: int, height: int) -> None:
     """Compute pictures of that size, once a process.
 
     Raises BackendError where the memory of the device does not suffice, EngineError where the picture is wrong.
