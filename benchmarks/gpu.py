@@ -1,7 +1,6 @@
 """The networks and the filter on one NVIDIA GPU, in a few minutes, also on a machine without a network.
 
-    python -m benchmarks.gpu engines --out DIR                     # here: TensorRT-RTX engines, no GPU needed
-    python -m benchmarks.gpu pack --engines DIR --out PACKED       # here: everything in pieces
+    python -m benchmarks.gpu pack --out PACKED                     # here: all in pieces, with TensorRT-RTX engines
     python PACKED/gpu_pack.py PACKED DIR core && cd DIR            # there
     python -m benchmarks.gpu run --packed PACKED --out RESULTS     # there
 
@@ -18,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -40,11 +40,8 @@ def main() -> int:
     """One of the commands; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    engines = commands.add_parser("engines", help="build TensorRT-RTX engines")
-    engines.add_argument("--out", type=Path, required=True)
-    pack = commands.add_parser("pack", help="put everything into pieces")
+    pack = commands.add_parser("pack", help="put everything into pieces, of at most 24 MiB; no GPU is needed")
     pack.add_argument("--out", type=Path, required=True)
-    pack.add_argument("--engines", type=Path)
     pack.add_argument("sets", nargs="*", help=f"of {', '.join(gpu_pack.DISTRIBUTIONS)}; default all")
     run = commands.add_parser("run", help="measure")
     run.add_argument("--packed", type=Path)
@@ -55,10 +52,11 @@ def main() -> int:
     table = commands.add_parser("table", help="write gpu.json and gpu.md again from results.jsonl")
     table.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.command == "engines":
-        return build_engines(args.out)
     if args.command == "pack":
-        sizes = gpu_pack.pack(args.out, ROOT, args.engines, args.sets)
+        with tempfile.TemporaryDirectory() as folder:
+            if not args.sets or "trt_rtx" in args.sets:
+                build_engines(Path(folder))
+            sizes = gpu_pack.pack(args.out, ROOT, Path(folder), args.sets)
         shutil.copy(gpu_pack.__file__, args.out / "gpu_pack.py")
         print(json.dumps(sizes, indent=1))
         return 0
@@ -68,22 +66,22 @@ def main() -> int:
     return 0
 
 
-def build_engines(out: Path) -> int:
-    """Static fp16 engines of every size that is measured."""
+def build_engines(out: Path) -> None:
+    """TensorRT-RTX fp16 engines of every size that is measured, as the backend builds them."""
+    from vsaether import engines
     from vsaether.backends import TensorRTRTX, builder
+    from vsaether.backends.trt import to_build
 
     trt = TensorRTRTX.library()
     if trt is None:
         raise SystemExit(f"benchmarks.gpu: engines need the Python module of TensorRT for RTX; {TensorRTRTX.install}")
-    out.mkdir(parents=True, exist_ok=True)
     for name in gpu_pack.ENGINES:
-        model = presets.read(name, "fp16")
+        model = to_build(engines.resolve(f"{name}_fp16"))
         for size in ("320x180", *FILTER_SIZES["cuda"]):
             width, height = map(int, size.split("x"))
             plan = builder.build(trt, model, builder.static(width, height))
             (out / f"{name}_fp16_{size}.engine").write_bytes(plan)
             print(f"{name} {size}: {len(plan):,} bytes")
-    return 0
 
 
 def measure(packed: Path | None, out: Path, device: str, budget: float, only: list[str]) -> None:

@@ -31,11 +31,11 @@ class OrtCudaNHWC(backends.OrtCUDA):
 
     name: ClassVar[str] = "ort_cuda_nhwc"
 
-    def run(self, clip: vs.VideoNode, engine: engines.Engine) -> vs.VideoNode:
-        """See vsaether.backends.Backend."""
+    def load(self, clip: vs.VideoNode, model: bytes) -> vs.VideoNode:
+        """See vsaether.backends.OrtCUDA."""
         return core.ort.Model(
             clip,
-            network_path=engine.model,
+            network_path=model,
             path_is_serialization=True,
             provider="CUDA",
             device_id=self.device_id,

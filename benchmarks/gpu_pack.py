@@ -55,7 +55,7 @@ def pack(out: Path, root: Path, engines: Path | None, only: list[str]) -> dict[s
             files |= project_files(root)
         if name == "trt_rtx":
             if engines is None or not (built := sorted(engines.glob("*.engine"))):
-                raise FileNotFoundError("trt_rtx needs engines: benchmarks.gpu engines --out DIR makes them.")
+                raise FileNotFoundError("trt_rtx needs engines: benchmarks.gpu pack makes them.")
             files |= {f"engines/{f.name}": f for f in built}
         data = archive(files)
         pieces = {f"{name}.tar.xz.{i:02}": data[at : at + PIECE] for i, at in enumerate(range(0, len(data), PIECE))}

@@ -165,6 +165,7 @@ def test_half_frames_make_every_format(format: int, noise: Any, planes: Any, mak
             assert (clip.format.id, result.format.id) == (vs.RGBH, vs.RGBH)
             return half.as_float(result)
 
+    asked: Any
     for asked in ({}, {"height": 112}):
         narrow, wide = (vsaether.upscale(clip, engine, backend=each(), **asked) for each in (HalfOnCPU, WidenedAtOnce))
         with narrow.get_frame(0) as one, wide.get_frame(0) as other:
@@ -172,8 +173,8 @@ def test_half_frames_make_every_format(format: int, noise: Any, planes: Any, mak
             assert {k: v for k, v in one.props.items() if k != "_Alpha"} == {
                 k: v for k, v in other.props.items() if k != "_Alpha"
             }
-            pairs = [*zip(one, other, strict=True), *zip(one.props["_Alpha"], other.props["_Alpha"], strict=True)]
-            for first, second in pairs:
+            frames: Any = ((one, other), (one.props["_Alpha"], other.props["_Alpha"]))
+            for first, second in (pair for frame in frames for pair in zip(*frame, strict=True)):
                 np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
