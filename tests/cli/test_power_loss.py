@@ -90,3 +90,44 @@ def test_a_job_that_had_hardly_begun(
     arguments = [str(place / "in.mkv"), str(tmp_path / "out.mkv"), "--engine", identity_engine, *SEGMENTS]
     assert main(["upscale", *arguments]) == 0
     assert packets(tmp_path / "out.mkv") == whole
+
+
+def test_a_folder_left_by_a_kill_is_tidied_away(
+    stopped: tuple[Path, list[tuple]], identity_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The film had its name, the folder was not gone: it is no job of another file of that name."""
+    place, whole = stopped
+    out = tmp_path / "out.mkv"
+    folder = JobFolder.of(out)
+    shutil.copytree(place / "kept", folder.path)
+    arguments = ["upscale", str(place / "in.mkv"), str(out), "--engine", identity_engine, *SEGMENTS]
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", JobFolder.close)
+        assert main(arguments) == 0
+    for path in folder.path.glob("00000*"):
+        path.unlink()
+    out.rename(tmp_path / "mine.mkv")
+    shutil.copy(tmp_path / "mine.mkv", out)
+    assert (main(arguments), folder.path.is_dir()) == (1, True)
+    (tmp_path / "mine.mkv").rename(out)
+    assert (main(arguments), folder.path.is_dir(), packets(out)) == (1, False, whole)
+
+
+def test_a_folder_is_removed_in_an_order_that_can_be_gone_on_with(
+    stopped: tuple[Path, list[tuple]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a kill comes, it is a job of fewer segments, or one that is over."""
+    folder = JobFolder(tmp_path / "out.mkv.vsaether-job")
+    shutil.copytree(stopped[0] / "kept", folder.path)
+    folder.made(stopped[0] / "out.mkv")
+    unlink, left = Path.unlink, []
+
+    def counted(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        left.append({path.name for path in folder.path.iterdir()})
+
+    monkeypatch.setattr(Path, "unlink", counted)
+    folder.remove()
+    assert not folder.path.exists()
+    assert all("manifest.json" in each for each in left[:-2])
+    assert all("result.json" in each for each in left[:-1])

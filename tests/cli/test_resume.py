@@ -1,12 +1,10 @@
 """Films in segments: the film of one pass; and whatever stops them, the same command goes on to the same bytes."""
 
-import random
 import re
 import resource
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,20 +230,3 @@ def test_ctrl_c(tmp_path: Path, make_engine: MakeEngine, times: int, default_sig
     assert [record.frames for record in JobFolder.of(out).records()] == ([15] if times == 1 else []), said
     assert ("the same command goes on" in said) == (times == 1)
     assert not out.exists()
-
-
-def test_killed_at_any_moment(film_file: Path, whole: Path, tmp_path: Path, identity_engine: str) -> None:
-    """SIGKILL, again and again: nothing under the final name until it is complete, and then to the bit."""
-    out = tmp_path / "out.mkv"
-    arguments = command("upscale", film_file, out, "--engine", identity_engine, *SEGMENTS)
-    chance = random.Random(7)
-    for _ in range(3):
-        with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            time.sleep(0.5 + chance.random())
-            process.kill()
-        if out.exists():
-            assert packets(out) == packets(whole)
-            out.unlink()
-    subprocess.run(arguments, capture_output=True, check=True, timeout=60)
-    assert packets(out) == packets(whole)
-    assert list(tmp_path.iterdir()) == [out]

@@ -18,7 +18,7 @@ from vsaether.errors import MediaError
 from .encoders import MUXERS
 from .images import SUFFIXES
 from .job import Summary, run
-from .manifest import SUFFIX
+from .manifest import SUFFIX, JobFolder
 from .settings import Job
 from .stills import is_still, list_images, listed
 
@@ -101,6 +101,7 @@ def run_all(
     for job in all_jobs:
         summary = None
         if job.output.exists() and not job.overwrite:
+            JobFolder.of(job.output).tidy(job.output)
             outcome = Outcome(job.source, job.output, "there already")
         else:
             try:

@@ -26,6 +26,7 @@ from .encoders import MUXERS, Encoding
 from .files import PendingFile, PendingFolder, check_target
 from .graph import FrameUpscaler
 from .images import SUFFIXES, ImageSource, ImageWriter
+from .manifest import JobFolder
 from .muxer import VideoWriter
 from .pipe import PipeWriter
 from .reading import Reader
@@ -93,6 +94,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         raise MediaError("- is not a file; to read from standard input, give /dev/stdin")
     if not job.source.exists():
         raise MediaError(f"{job.source} does not exist")
+    JobFolder.of(job.output).tidy(job.output)
     backend, engine = vsaether.backends.select(
         job.backend, job.engine, num_streams=job.num_streams, device_id=job.device_id
     )

@@ -6,6 +6,7 @@
         000001.packets    the segment's video
         000001.json       that it is complete: its frames and its SHA-256
         end.json          that the whole film has been read, and what was found on the way
+        result.json       the complete film, which gets its name next: by its size and number in the file system
         log.txt           what was done when, and what FFmpeg and the encoders had to say
 
 Every file but the log appears complete and on the disk, or not at all. Nothing else is kept anywhere.
@@ -17,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -223,9 +225,25 @@ class JobFolder:
         (self.path / f"{number:06d}.json").unlink(missing_ok=True)
         self.packets(number).unlink(missing_ok=True)
 
+    def made(self, result: Path) -> None:
+        """Say which file is the complete film."""
+        self._write("result.json", _identity(result))
+
+    def tidy(self, output: Path) -> bool:
+        """Remove the folder if its film is complete and has its name, ``output``; a kill may have left it behind."""
+        found = self._json("result.json")
+        if found is None or not output.is_file() or found != _identity(output) or self.busy:
+            return False
+        self.remove()
+        return True
+
     def remove(self) -> None:
-        """The folder goes."""
+        """The folder goes; last what tells whose it is, and that it may, so that a kill midway does no harm."""
         self.close()
+        last = ["manifest.json", "result.json"]
+        with suppress(OSError):
+            for name in [path.name for path in self.path.iterdir() if path.name not in last] + last:
+                (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _json(self, name: str) -> dict[str, Any] | None:
@@ -244,6 +262,11 @@ class JobFolder:
             files.write(self.path / name, json.dumps(content, indent=1).encode())
         except OSError as error:
             raise MediaError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def _identity(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "device": status.st_dev, "number": status.st_ino}
 
 
 def jobs(folder: Path, recursive: bool = False) -> list[JobFolder]:

@@ -217,6 +217,7 @@ def _finish(job: Job, recipe: Recipe, folder: JobFolder, end: End, notice: Calla
                 assemble(writer, source, folder, [record for record in records if record], end)
         finally:
             writer.abandon()
+        folder.made(pending.path)
         pending.commit()
     for text in (*writer.notices[told:], *end.notices):
         notice(text)
