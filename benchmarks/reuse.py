@@ -1,10 +1,11 @@
 """What reuse brings: vsaether upscale end to end, with and without --no-reuse, in turns.
 
-    python -m benchmarks.reuse [--engine small_2x_int8 ...] [--frames 36] [--rounds 2]
+    python -m benchmarks.reuse [--engine small_2x_int8 ...] [--frames 120] [--rounds 2]
 
 Three films of one clip that comes with this package: as it is, where nothing repeats; each third frame held for three,
 as animation is; and a still page of 640x360 with a pointer that moves over it, as in a screen recording. Both runs must
-write the same bytes. Writes docs/results/reuse.md.
+write the same bytes. They include the start of the program, half a second or more, which a whole film does not notice:
+films of 5 seconds are the shortest that tell anything. Writes docs/results/reuse.md.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.reuse", description=__doc__)
     parser.add_argument("--engine", action="append", dest="engines", metavar="NAME")
     parser.add_argument("--backend", action="append", dest="backends", metavar="NAME")
-    parser.add_argument("--frames", type=int, default=36)
+    parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     rows = []

@@ -16,7 +16,7 @@ from .conftest import frame, make_video
 
 def mean(data: bytes | Path) -> np.ndarray:
     """The mean colour of a PNG."""
-    with av.open(io.BytesIO(data if isinstance(data, bytes) else data.read_bytes())) as picture:
+    with av.open(io.BytesIO(data if isinstance(data, bytes) else data.read_bytes()), "r") as picture:
         return next(picture.decode(video=0)).to_ndarray(format="rgb24").mean((0, 1))
 
 
