@@ -1,4 +1,8 @@
-"""Images that repeat are not computed again."""
+"""Images that repeat are not computed again.
+
+As vsaether/reuse.py does it for frames of VapourSynth, by reference and in its plugin. chaiNNer has arrays, and no
+VapourSynth: so this is done with a dictionary.
+"""
 
 from __future__ import annotations
 
