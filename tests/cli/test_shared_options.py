@@ -1,8 +1,9 @@
-"""--matrix, --range and the filter's options mean the same in upscale, preview and compare."""
+"""--matrix, --range and the filter's options mean the same in upscale, preview and compare; and what all print."""
 
 import base64
 import io
 import re
+import subprocess
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import pytest
 
 from vsaether.cli import main
 
-from .conftest import frame, make_video
+from .conftest import command, frame, make_video
 
 
 def mean(data: bytes | Path) -> np.ndarray:
@@ -44,10 +45,19 @@ def test_tags_of_a_film_are_put_right_in_all_commands(identity_engine: str, tmp_
 def test_rgb_has_no_tags_to_put_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "in.png"
     frame(0, 32, 24, "rgb24").save(str(source))
-    for command in (
+    for given in (
         ["preview", source, "-o", tmp_path / "out"],
         ["compare", source, source, "-o", tmp_path / "p.html"],
     ):
-        assert main([*map(str, command), "--range", "full"]) == 1
+        assert main([*map(str, given), "--range", "full"]) == 1
         assert "RGB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "p.html").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--print-completion", "zsh"), ("engines",)])
+def test_whoever_reads_may_end_early(arguments: tuple[str, ...]) -> None:
+    """As head does: that is no failure to be explained."""
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 1)

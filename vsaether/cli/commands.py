@@ -29,6 +29,17 @@ from . import arguments, compare, completion, jobs, preview
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code."""
+    try:
+        code = _main(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads what is printed has ended, as head does: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _main(given: Sequence[str] | None) -> int:
     options = parser().parse_args(given)
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
@@ -45,8 +56,10 @@ def _run(options: argparse.Namespace) -> int:
         except (vs.Error, AetherNetError) as error:
             return _fail(str(error))
         except (FFmpegError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and str(getattr(options, "output", "")) != "-":
+                raise  # what is printed; what is written to a pipe is the output
             name = error.filename or " -> ".join(str(path) for path in _paths(options))
-            return _fail(f"{name or 'vsaether'}: {error.strerror or error}")
+            return _fail(f"{name}: {error.strerror or error}" if name else str(error.strerror or error))
         except MemoryError:
             return _fail("not enough memory; give a smaller --tile or fewer --num-streams")
         except Interrupted as error:
