@@ -87,10 +87,15 @@ def make_video(
             out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
         out.metadata.update(metadata or {})
         if chapters:
-            told = {"time_base": AVRational(1, 1000), "start": 0, "end": 500}
-            one, two = {"title": "One"}, {"title": "Two"}
-            out.set_chapters([{**told, "id": 1, "metadata": one}, {**told, "id": 2, "start": 500, "metadata": two}])
-        if sound is not None:
+            parts = (("One", 0, 500), ("Two", 500, 1500))
+            base = AVRational(1, 1000)
+            out.set_chapters(
+                [
+                    {"id": number, "start": start, "end": end, "time_base": base, "metadata": {"title": title}}
+                    for number, (title, start, end) in enumerate(parts, 1)
+                ]
+            )
+        if isinstance(sound, av.AudioStream):
             sound.metadata["language"] = "deu"
             _add_sound(out, sound, max(pts) + 40)
         if text is not None:

@@ -17,7 +17,7 @@ from vsaether.report.frames import Frames
 from vsaether.report.metrics import Meter
 from vsaether.report.pictures import png
 
-from .conftest import contents, frame, luma, make_video
+from .conftest import frame, luma, make_video
 
 
 def coarse(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
@@ -94,35 +94,6 @@ def test_a_page_stays_small(
     assert [each["shown"] for each in frames].count(True) in (3, 6)
     assert "--max-size" in capsys.readouterr().err
     assert sum(map(len, re.findall(r'id="picture[^>]*>([^<]*)<', page.read_text("utf-8")))) <= 40_000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("none.mkv", "b.mkv"), "none.mkv"),
-        (("text.txt", "b.mkv"), "text.txt"),
-        (("a.mkv", "b.mkv", "-o", "page.png"), ".html"),
-        (("a.mkv", "b.mkv", "-o", "there.html"), "--overwrite"),
-        (("a.mkv", "b.mkv", "-o", "none/page.html"), "none"),
-        ((".", "b.mkv"), "no file"),
-    ],
-)
-def test_refusals(
-    pair: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    told: str,
-) -> None:
-    """One line says why, nothing is written, and nothing is replaced."""
-    monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("no video")
-    Path("there.html").write_text("mine")
-    before = contents(tmp_path)
-    assert compare(*arguments) == 1
-    assert told in capsys.readouterr().err
-    assert contents(tmp_path) == before
 
 
 def test_frames_by_number(tmp_path: Path) -> None:

@@ -89,18 +89,6 @@ def test_info_without_torch_names_the_extra(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("none.onnx", "does not exist"), ("x.txt", "neither"), ("x.onnx", "ONNX")]
-)
-def test_info_of_other_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, reason: str) -> None:
-    """One line."""
-    if name.startswith("x"):
-        (tmp_path / name).write_text("x")
-    assert main(["info", str(tmp_path / name)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert reason in line
-
-
 def test_demo(printed: Printed, tmp_path: Path, identity_engine: str) -> None:
     """The video, with its sound, and the comparison picture are written, also a second time; the clip has a licence."""
     video, comparison = tmp_path / "demo" / "big_buck_bunny_upscaled.mp4", tmp_path / "demo" / "comparison.png"

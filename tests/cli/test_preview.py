@@ -8,7 +8,7 @@ import pytest
 
 from vsaether.cli import main
 
-from .conftest import contents, frame, make_video
+from .conftest import frame, make_video
 
 
 def preview(*arguments: object) -> int:
@@ -46,37 +46,6 @@ def test_an_image_of_odd_size(identity_engine: str, tmp_path: Path) -> None:
     narrow = ("-o", tmp_path / "out", "--overwrite", "--engine", identity_engine, "--crop", "31x1+0+0")
     assert preview(source, *narrow) == 0
     assert picture(tmp_path / "out" / "in_detail.png").shape[1] == 3 * 62 * 8
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("in.mkv", "--at", "1:00"), "60 s"),
-        (("in.mkv", "--crop", "60x40+10+10"), "64x48"),
-        (("none.mkv",), "none.mkv"),
-        (("in.mkv", "-o", "in.mkv"), "in.mkv"),
-        (("in.mkv", "-o", "there"), "--overwrite"),
-        (("picture.png", "--at", "0"), "--at"),
-    ],
-)
-def test_refusals(
-    identity_engine: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    told: str,
-) -> None:
-    """One line says why, and nothing is written or replaced."""
-    monkeypatch.chdir(tmp_path)
-    make_video(Path("in.mkv"), codec="ffv1")
-    frame(0, 16, 16, "rgb24").save("picture.png")
-    Path("there").mkdir()
-    Path("there/in_000006_source.png").write_text("mine")
-    before = contents(tmp_path)
-    assert preview(*arguments, "--engine", identity_engine) == 1
-    assert told in capsys.readouterr().err
-    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "1:60", "1:60:00", "-1", "1:2:3:4", "10x8+1", "0x8+1+1"])

@@ -1,11 +1,13 @@
-"""What ``vsaether upscale`` cannot do is said in one line, before any work, and no file is made or changed."""
+"""What ``vsaether`` cannot do is said in one line, before any work, and no file is made or changed."""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from .conftest import FAST, Run, make_video, read
+from vsaether.cli import main
+
+from .conftest import FAST, Run, contents, make_video, read
 
 REFUSED = {
     "out.mkv": {
@@ -50,6 +52,24 @@ REFUSED = {
     "a-link-to-it.mkv": {"--overwrite": "input itself"},
 }
 
+OTHER_COMMANDS = {
+    "compare none.mkv in.mkv": "none.mkv",
+    "compare rubbish.mkv in.mkv": "rubbish.mkv",
+    "compare in.mkv in.mkv -o page.png": ".html",
+    "compare in.mkv in.mkv -o there.html": "--overwrite",
+    "compare in.mkv in.mkv -o none/page.html": "none",
+    "compare . in.mkv": "no file",
+    "preview in.mkv --at 1:00": "60 s",
+    "preview in.mkv --crop 60x40+10+10": "64x48",
+    "preview none.mkv": "none.mkv",
+    "preview in.mkv -o in.mkv": "in.mkv",
+    "preview in.mkv -o there": "--overwrite",
+    "preview in.png --at 0": "--at",
+    "info none.onnx": "does not exist",
+    "info rubbish.mkv": "neither",
+    "info bad.onnx": "ONNX",
+}
+
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
@@ -63,7 +83,8 @@ def there(tmp_path: Path, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vsaether.media.cluster._TIMEOUT", "1s")
     Path("in.mkv").write_bytes(film)
-    for name in ("a-file", "a-file.mkv", "bad.onnx", "rubbish.mkv"):
+    Path("there").mkdir()
+    for name in ("a-file", "a-file.mkv", "bad.onnx", "rubbish.mkv", "there.html", "there/in_000006_source.png"):
         Path(name).write_bytes(b"precious" * 100)
     Path("empty.mkv").touch()
     Path("a-folder.mkv").mkdir()
@@ -100,6 +121,19 @@ def test_outputs_and_options(run: Run, output: str, options: str, reason: str) -
 @pytest.mark.usefixtures("there")
 def test_inputs(run: Run, source: str, options: tuple[str, ...], reason: str) -> None:
     assert reason in run.refused(source, "out.png" if source == "in.png" else "out.mkv", *options)
+
+
+@pytest.mark.parametrize(("words", "reason"), OTHER_COMMANDS.items())
+@pytest.mark.usefixtures("there")
+def test_other_commands(
+    words: str, reason: str, tmp_path: Path, identity_engine: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tmp_path)
+    engine = ["--engine", identity_engine] if words.startswith("preview") else []
+    assert main([*words.split(), *engine]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert reason in line
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
