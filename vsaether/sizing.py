@@ -62,6 +62,18 @@ class Sizing:
         wide, high = self.of(width, height)
         return 1 if wide <= width * self.scale and high <= height * self.scale else 2
 
+    def way(self, width: int, height: int) -> str | None:
+        """How a picture gets its size, in words; None where the network alone does it."""
+        size, passes = self.of(width, height), self.passes(width, height)
+        made = tuple(side * self.scale**passes for side in (width, height))
+        if size == made:
+            return None
+        often = "once" if passes == 1 else "twice"
+        return (
+            f"{width}x{height} goes through the network {often}, to {made[0]}x{made[1]}, and through Spline36 to "
+            f"{size[0]}x{size[1]}"
+        )
+
 
 def _rounded(length: Fraction, unit: int) -> int:
     return max(1, round(length / unit)) * unit

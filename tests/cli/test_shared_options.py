@@ -61,3 +61,16 @@ def test_whoever_reads_may_end_early(arguments: tuple[str, ...]) -> None:
         assert process.stdout and process.stderr
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 1)
+
+
+def test_how_a_size_is_made_is_said_before_work(
+    identity_engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(make_video(tmp_path / "in.mkv", codec="ffv1", pts=[0, 40]))
+    for size, facts in (("72", ("once", "128x96", "Spline36", "96x72")), ("200", ("twice", "256x192"))):
+        arguments = ["upscale", source, str(tmp_path / f"{size}.mkv"), "--height", size, "--engine", identity_engine]
+        assert main([*arguments, "--codec", "ffv1"]) == 0
+        note = next(line for line in capsys.readouterr().err.splitlines() if "note:" in line)
+        assert all(fact in note for fact in facts)
+    assert main(["upscale", source, str(tmp_path / "plain.mkv"), "--codec", "ffv1", "--engine", identity_engine]) == 0
+    assert "note:" not in capsys.readouterr().err

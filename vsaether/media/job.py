@@ -109,6 +109,8 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
         if isinstance(source, VideoSource) and not job.deinterlace:
             for text in combs.notes(source.path, source.stream.index, source.info):
                 notice(text)
+        if way := sizing(job, engine, source.info).way(source.info.width, source.info.height):
+            notice(way)
         muxed = job.pipe is None and job.output.suffix.lower() in MUXERS
         if isinstance(source, VideoSource) and muxed and resume.wanted(job, source):
             summary = _in_segments(job, source, backend, engine, notice)
