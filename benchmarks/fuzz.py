@@ -68,6 +68,12 @@ _VALUES = {
     "--scale": ["1.5", "3", "0", "-2", "1e9", "nan", "x"],
     "--matrix": ["709", "170m", "ictcp", "none"],
     "--range": ["limited", "full", "none"],
+    "--dither": ["none", "error_diffusion", "x"],
+    "--device-id": ["0", "7", "-1"],
+    "--deinterlace": ["flagged", "top", "bottom", "telecine", "none"],
+    "--start": ["0", "0.04", "1f", "99:00:00", "-1", "x"],
+    "--end": ["0.08", "2f", "0", "x"],
+    "--audio-codec": ["aac", "libopus", "flac", "libx264", "none"],
     "--segment": ["1", "0:00:00.04", "0", "-1", "x"],
     "--at": ["0", "0.04", "0:00:01", "99:59:59", "-1", "x"],
     "--crop": ["8x8+0+0", "99x99+0+0", "0x0+0+0", "x"],
@@ -75,12 +81,13 @@ _VALUES = {
     "--max-size": ["1", "0", "x"],
     "--reference": ["a", "none"],
 }
-_SHARED = ["--engine", "--backend", "--tile"]
+_TAGS = ["--matrix", "--range"]
+_SHARED = ["--engine", "--backend", "--tile", "--overlap", "--device-id", "--dither", *_TAGS]
 _TAKES = {  # which command takes which; now and then one is given another's
     "upscale": [
         option for option in _VALUES if option not in ("--at", "--crop", "--frames", "--max-size", "--reference")
     ],
-    "compare": ["--frames", "--max-size", "--reference"],
+    "compare": ["--frames", "--max-size", "--reference", *_TAGS],
     "preview": [*_SHARED, "--at", "--crop"],
     "info": [],
 }
