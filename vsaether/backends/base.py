@@ -146,6 +146,13 @@ def tried(clip: vs.VideoNode, streams: int, run: Callable[[vs.VideoNode], vs.Vid
     return result.std.Trim(streams)
 
 
+def not_loaded(plugin: str, install: str) -> str | None:
+    """Why a backend cannot run whose plugin VapourSynth has not loaded, with what installs it; None where it has."""
+    if getattr(vs.core, plugin, None) is not None:
+        return None
+    return f"the VapourSynth plugin {plugin} is not loaded; {install}"
+
+
 def refuse_int8(backend: str, engine: Engine, reason: str) -> str | None:
     """The refusal of int8 engines by backends that would not compute int8, with what to take; None for others."""
     if engine.precision != "int8":

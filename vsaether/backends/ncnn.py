@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 from ..engines import Engine
 from ..errors import BackendError
 from . import trial
-from .base import Common, refuse_int8
+from .base import Common, not_loaded, refuse_int8
 from .half import as_float, as_half
 
 INSTALL = "pip install vapoursynth-mlrt-ncnn"
@@ -43,8 +43,8 @@ class Ncnn(Common):
 
     @classmethod
     def unusable(cls) -> str | None:
-        if getattr(vs.core, "ncnn", None) is None:
-            return f"the VapourSynth plugin ncnn is not loaded; {INSTALL}, and a Vulkan loader (libvulkan1)"
+        if reason := not_loaded("ncnn", f"{INSTALL}, and a Vulkan loader (libvulkan1)"):
+            return reason
         device = _device(0)
         return device if isinstance(device, str) else None
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import vapoursynth as vs
 
 from ..engines import Engine
-from .base import OnCPU
+from .base import OnCPU, not_loaded
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,10 @@ class OnnxRuntime(OnCPU):
 
     @classmethod
     def unusable(cls) -> str | None:
-        plugin = getattr(vs.core, "ort", None)
-        if plugin is None:
-            return "the VapourSynth plugin ort is not loaded; pip install vapoursynth-mlrt-ort"
+        if reason := not_loaded("ort", "pip install vapoursynth-mlrt-ort"):
+            return reason
         try:
-            plugin.Version()
+            vs.core.ort.Version()
         except vs.Error as error:
             return str(error)
         return None

@@ -12,7 +12,7 @@ import vapoursynth as vs
 from presets import int8
 
 from ..engines import Engine
-from .base import Common, refuse_int8, tried
+from .base import Common, not_loaded, refuse_int8, tried
 from .half import as_float, as_half, half_ends
 
 INSTALL = "pip install vapoursynth-mlrt-ort-cuda"
@@ -37,9 +37,7 @@ class OrtCUDA(Common):
 
     @classmethod
     def unusable(cls) -> str | None:
-        if getattr(vs.core, "ort", None) is None:
-            return f"the VapourSynth plugin ort is not loaded; {INSTALL}"
-        return _probe()
+        return not_loaded("ort", INSTALL) or _probe()
 
     @classmethod
     def refusal(cls, engine: Engine) -> str | None:

@@ -15,7 +15,7 @@ from presets import int8
 from .. import system
 from ..engines import Engine
 from ..errors import ArgumentError, BackendError
-from .base import Common
+from .base import Common, not_loaded
 
 DEVICES = ("CPU", "GPU", "NPU")
 
@@ -45,8 +45,8 @@ class OpenVINO(Common):
 
     @classmethod
     def unusable(cls) -> str | None:
-        if getattr(vs.core, "ov", None) is None:
-            return "the VapourSynth plugin ov is not loaded; pip install vapoursynth-mlrt-ov"
+        if reason := not_loaded("ov", "pip install vapoursynth-mlrt-ov"):
+            return reason
         try:
             return None if "CPU" in _devices() else "OpenVINO finds no CPU device"
         except vs.Error as error:
