@@ -1,5 +1,6 @@
 """README and docs: links lead somewhere, what they name exists, and the cheap commands run as they are printed."""
 
+import configparser
 import importlib.util
 import re
 import shlex
@@ -120,3 +121,18 @@ def test_the_script_runs_as_it_is_printed(inputs: Path) -> None:
             assert (frame.width, frame.height) == (4 * 24, 4 * 16)  # in.mkv is twice the pictures' size
     finally:
         vs.clear_outputs()
+
+
+def test_each_dependency_has_its_line_and_no_other() -> None:
+    """What setup.cfg and the Makefile install, against the package columns of the tables."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    needed = {re.split(r"[<>=\[]", line.strip())[0] for text in lists for line in text.strip().splitlines()}
+    needed |= set(re.findall(r"--no-deps (\w+)==", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    runtime, extras = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").split("## Extras")
+    cells = re.findall(r"^\| ([^|]+) \|", runtime, re.MULTILINE) + re.findall(
+        r"^\|[^|]+\| ([^|]+) \|", extras, re.MULTILINE
+    )
+    written = {name.split(" ")[0] for cell in cells for name in cell.split(", ")} - {"package"}
+    assert written == needed - {"aethernet"}
