@@ -290,7 +290,7 @@ def command(*arguments: object) -> list[str]:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait until something is so, while a process runs."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -150,7 +150,7 @@ def test_stopped_midway(
             wait_for(lambda: bool(re.search(r" [1-9]\d*/200 frames", log.read_text())), process)
             assert list(folder.iterdir())
             process.send_signal(number)
-            code = process.wait(60)
+            code = process.wait(180)
         finally:
             process.kill()
     if number == signal.SIGKILL:

@@ -223,7 +223,7 @@ def test_ctrl_c(tmp_path: Path, make_engine: MakeEngine, times: int, default_sig
             wait_for(lambda: "Ctrl-C again" in log.read_text(), process)
             if times == 2:
                 process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(180) == 130
         finally:
             process.kill()
     said = log.read_text()

@@ -2,7 +2,6 @@
 
 # pyright: reportAttributeAccessIssue=false
 
-import re
 from pathlib import Path
 
 import av
@@ -13,12 +12,9 @@ import vapoursynth as vs
 import vsaether
 from vsaether import backends
 
-DOCS = Path(__file__).parents[2] / "docs"
+from .test_pages import ROOT, blocks
 
-
-def blocks(page: str) -> list[str]:
-    """The blocks of Python in a page."""
-    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
 
 
 @pytest.fixture
@@ -36,8 +32,9 @@ def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("number", "size"), [(0, (128, 72)), (1, (128, 72)), (2, (96, 54))])
 def test_scripts_run(number: int, size: tuple[int, int], film: Path) -> None:
-    assert len(blocks("use/vapoursynth.md")) == 3
-    exec(compile(blocks("use/vapoursynth.md")[number], "script.vpy", "exec"), {})
+    scripts = blocks(DOCS / "use" / "vapoursynth.md", "python")
+    assert len(scripts) == 3
+    exec(compile(scripts[number], "script.vpy", "exec"), {})
     output = vs.get_output(0)
     try:
         assert isinstance(output, vs.VideoOutputTuple)
@@ -48,7 +45,7 @@ def test_scripts_run(number: int, size: tuple[int, int], film: Path) -> None:
 
 
 def test_colours_can_be_said() -> None:
-    (line,) = blocks("use/colour.md")
+    (line,) = blocks(DOCS / "use" / "colour.md", "python")
     clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=1)
     with eval(line.strip(), {"vsaether": vsaether, "clip": clip}).get_frame(0) as frame:
         assert (frame.props["_Matrix"], frame.props["_Range"]) == (1, 1)
@@ -56,7 +53,7 @@ def test_colours_can_be_said() -> None:
 
 def test_the_backend_of_the_page_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "BACKENDS", dict(backends.BACKENDS))
-    (code,) = blocks("develop/add-a-backend.md")
+    (code,) = blocks(DOCS / "develop" / "add-a-backend.md", "python")
     namespace: dict = {"__name__": "page"}
     exec(compile(code, "add-a-backend.md", "exec"), namespace)
     clip = vs.core.std.BlankClip(format=vs.GRAY8, width=32, height=20, length=1, color=[90])
