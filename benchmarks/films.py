@@ -1,11 +1,13 @@
 """What segments cost, what more processes bring, and whether films survive being killed.
 
-    python -m benchmarks.films [cost] [workers] [kills] [memory] [--frames 200] [--rounds 2] [--kills 20] [--long 20000]
+    python -m benchmarks.films [cost] [workers] [kills] [memory] [sound] [--frames 200] [--rounds 2] [--kills 20]
+                               [--long 20000]
 
 A film is made of the clip that comes with this package, forwards and backwards. ``cost``: one pass and segments, in
 turns. ``workers``: this process alone, and --workers 1 and 2, in turns. ``kills``: SIGKILL at random moments, again and
 again, until the film is complete: its packets must be those of a run that was left alone. ``memory``: resident memory
-on the way through a long film of tiny frames. Processor seconds count what is computed, whatever else the machine does.
+on the way through a long film of tiny frames. ``sound``: peak memory where all sound lies before the video. Processor
+seconds count what is computed, whatever else the machine does.
 Writes docs/results/films.md, of the parts that were run.
 """
 
@@ -26,6 +28,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import psutil
 
 from presets import files
@@ -33,7 +36,8 @@ from vsaether.media.manifest import JobFolder
 
 CLIP = Path("vsaether/report/data/big_buck_bunny_240p.mp4")
 PAGE = Path("docs/results/films.md")
-PARTS = ("cost", "workers", "kills", "memory")
+PARTS = ("cost", "workers", "kills", "memory", "sound")
+SOUND = 600  # seconds, of 188 KiB each
 
 
 def main() -> int:
@@ -57,7 +61,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in args.parts or PARTS:
-            text += {"cost": cost, "workers": workers, "kills": kills, "memory": memory}[part](args, folder)
+            measured = {"cost": cost, "workers": workers, "kills": kills, "memory": memory, "sound": sound}[part]
+            text += measured(args, folder)
             print("\n".join(text), flush=True)
     files.write(PAGE, "\n".join(text).encode())
     return 0
@@ -153,6 +158,48 @@ def memory(args: argparse.Namespace, folder: Path) -> list[str]:
         f"| {frames} | {early:.1f} | {late:.1f} | {100 * (late / early - 1):+.1f} % |",
         "",
     ]
+
+
+def sound(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Peak memory, of a file in the usual order and of one whose sound comes first."""
+    lines = ["| sound | one pass | segments |", "|---|---|---|"]
+    for name, first in (("beside the video", False), ("before the video", True)):
+        film, peaks = make_sound(folder / f"sound-{first}.mkv", first), []
+        for options in (["--no-resume"], ["--segment", "200"]):
+            line = command(
+                film, folder / "sound-out.mkv", args.engine, "--preset", "ultrafast", "--overwrite", *options
+            )
+            with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                _, process.returncode, used = os.wait4(process.pid, 0)
+            peaks.append(used.ru_maxrss / 1024)
+            assert process.returncode == 0
+        lines.append(f"| {name} | {peaks[0]:.0f} MiB | {peaks[1]:.0f} MiB |")
+    megabytes = SOUND * 192000 / 2**20
+    return [f"## Sound before the video\n\nPeak memory with {megabytes:.0f} MiB of sound in the file.\n", *lines, ""]
+
+
+def make_sound(path: Path, first: bool) -> Path:
+    """Noise with a picture a second; with ``first``, all noise lies before the pictures."""
+    # The muxer keeps the order it is given where streams are more than this apart, in microseconds.
+    with av.open(str(path), "w", container_options={"max_interleave_delta": "1" if first else "0"}) as out:
+        noise = out.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        video = out.add_stream("libx264", rate=1, options={"preset": "ultrafast", "tune": "zerolatency"})
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        chance, pictures = np.random.default_rng(0), []
+        for second in range(SOUND):
+            samples = chance.integers(-3000, 3000, (1, 96000), dtype=np.int16)
+            part = av.AudioFrame.from_ndarray(samples, "s16", "stereo")
+            part.sample_rate, part.pts, part.time_base = 48000, 48000 * second, Fraction(1, 48000)
+            out.mux(noise.encode(part))
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), second % 256, np.uint8), "rgb24")
+            picture.pts, picture.time_base = second, Fraction(1)
+            pictures += video.encode(picture.reformat(format="yuv420p"))
+            if not first:
+                out.mux(pictures)
+                pictures = []
+        out.mux([*pictures, *video.encode(None)])
+    return path
 
 
 def make_film(path: Path, frames: int, size: tuple[int, int] | None = None) -> Path:

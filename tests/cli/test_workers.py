@@ -50,6 +50,7 @@ def test_workers_do_what_one_process_does(run: Run, tmp_path: Path, monkeypatch:
         finish(self, number)
         kept = [key for key in seen["client"].futures if key.startswith("vsaether-")]
         assert len(kept) <= len(self._active) + 1
+        assert f" segment {number}: " in self._folder.log.path.read_text()
 
     monkeypatch.setattr(Distribution, "_submit", submitted)
     monkeypatch.setattr(Distribution, "_finish", finished)
