@@ -7,7 +7,6 @@
 
 #include <cstring>
 #include <type_traits>
-#include <vector>
 
 // A lambda's, too: an array of sums which a function gets by reference lies in memory, unless the function is inlined.
 #define AETHER_INLINED __attribute__((always_inline))
@@ -151,36 +150,39 @@ template <class S> struct Matrix {
         return true;
     }
 
-    // Puts each segment's steps in order: pairs, and then what is left.
+    // Puts each segment's steps in order: pairs, and then what is left. (No std::vector: its functions, compiled for
+    // this processor, could be linked in elsewhere.)
     void pair_steps(typename S::Weight *w) {
-        const int step_weights = vectors * S::LANES * S::K, runs = tiles * segments;
+        using Weight = typename S::Weight;
+        const int runs = tiles * segments;
+        const size_t step_weights = static_cast<size_t>(vectors) * S::LANES * S::K, run_weights = steps * step_weights;
+        Buffer copy_buffer, left_buffer;
+        auto *const copy = static_cast<Weight *>(copy_buffer.get(run_weights * sizeof(Weight)));
+        auto *const left = static_cast<int32_t *>(left_buffer.get(steps * sizeof(int32_t)));
         auto *p = static_cast<int32_t *>(pair_buffer_.get(sizeof(int32_t) * runs * (steps + 1)));
-        places = p, pairs = p + runs * steps;
-        for (int run = 0; run < runs; run++, w += static_cast<size_t>(steps) * step_weights) {
-            const std::vector<typename S::Weight> all(w, w + static_cast<size_t>(steps) * step_weights);
-            std::vector<int> order, left;
+        auto *const counts = p + runs * steps;
+        places = p, pairs = counts;
+        for (int run = 0; run < runs; run++) {
+            std::memcpy(copy, w, run_weights * sizeof(Weight));
+            const auto put = [&](int step) {
+                *p++ = step * S::K;
+                std::memcpy(w, copy + step * step_weights, step_weights * sizeof(Weight));
+                w += step_weights;
+            };
             for (int step = 0; step < steps; step++)
-                left.push_back(step);
-            for (size_t i = 0; i < left.size();) {
-                size_t j = i + 1;
-                while (j < left.size() && !is_pair(&all[left[i] * step_weights], &all[left[j] * step_weights]))
-                    j++;
-                if (j == left.size()) {
-                    i++;
-                    continue;
-                }
-                order.push_back(left[i]);
-                order.push_back(left[j]);
-                left.erase(left.begin() + j);
-                left.erase(left.begin() + i);
-            }
-            p[runs * steps + run] = static_cast<int32_t>(order.size() / 2);
-            order.insert(order.end(), left.begin(), left.end());
-            for (int step = 0; step < steps; step++) {
-                p[run * steps + step] = order[step] * S::K;
-                std::memcpy(w + step * step_weights, &all[order[step] * step_weights],
-                            step_weights * sizeof(typename S::Weight));
-            }
+                left[step] = step; // -1 when it is in a pair
+            counts[run] = 0;
+            for (int i = 0; i < steps; i++)
+                for (int j = i + 1; j < steps && left[i] >= 0; j++)
+                    if (left[j] >= 0 && is_pair(copy + i * step_weights, copy + j * step_weights)) {
+                        put(i);
+                        put(j);
+                        left[i] = left[j] = -1;
+                        counts[run]++;
+                    }
+            for (int i = 0; i < steps; i++)
+                if (left[i] >= 0)
+                    put(i);
         }
     }
 
