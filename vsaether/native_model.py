@@ -85,8 +85,8 @@ class Blob:
     channels: int
 
     def bytes_per_pixel(self, code_bytes: int = 1) -> int:
-        """Memory of a frame per input pixel, where a code takes 1 byte, or 2 without 8-bit dot products."""
-        frames = CODE_FRAMES * code_bytes + (STREAM_BYTES if self.gated else 0)
+        """Memory of a frame per input pixel, where a gated network's code takes 1 byte, or 2 on AVX2 alone."""
+        frames = CODE_FRAMES * code_bytes + STREAM_BYTES if self.gated else CODE_FRAMES
         return frames * self.channels + PICTURE_BYTES
 
 

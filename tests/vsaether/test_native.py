@@ -133,7 +133,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("border", [0, 1])
-def test_the_convolutions_at_the_end_are_folded_to_the_edge(border: int, picture: Any) -> None:
+def test_the_convolutions_at_the_end_are_folded_to_the_edge(border: int) -> None:
     """One integer convolution gives what two give, in float64, where the second one sees zeros around the picture."""
     channels, outputs = 16, 12
     blob = random_blob(1, channels, 16, 3, 0, 2, border)

@@ -10,6 +10,12 @@
 namespace {
 
 constexpr int CHUNK = 24; // columns
+constexpr int PART = 4 * CHUNK; // columns, the fewest into which strips are divided
+constexpr int UNITS = 8;        // of work a thread, at least, so that all end at about the same time
+
+struct Columns {
+    int from, to;
+};
 
 // Lines of memory that will be needed soon, asked for a few at a time between products.
 struct Ahead {
@@ -95,8 +101,11 @@ template <class S> class Gated final : public aether::Form {
         const auto pass = [&](bool is_last, auto work) {
             const Strips<S> next(to, width, strips, channels);
             const Rows<S> rows(to, width, height, channels);
-            run_pass(workers, strips, [&](int s, int thread) {
-                if (is_last)
+            const int parts = smaller(divide_up(width, PART), divide_up(UNITS * workers.threads(), strips));
+            run_pass(workers, strips * parts, [&](int unit, int thread) {
+                const int s = unit / parts, part = unit % parts;
+                const Columns columns = {width * part / parts, width * (part + 1) / parts};
+                if (is_last && part == 0)
                     for (int y = s * QUAD; y < smaller((s + 1) * QUAD, height); y++)
                         rows.clear_around(y);
                 const int inside = smaller(QUAD, height - s * QUAD);
@@ -111,21 +120,23 @@ template <class S> class Gated final : public aether::Form {
                     S::store_pixels(places, typename S::AnyCode(), codes[0], codes[1], codes[2], codes[3]);
                 };
                 if (is_last) {
-                    work(s, thread, put_rows, nullptr);
+                    work(s, columns, thread, put_rows, nullptr);
                 } else {
-                    work(s, thread, put_column, &next);
-                    next.clear_rows(inside, s, 0, width);
+                    work(s, columns, thread, put_column, &next);
+                    next.clear_rows(inside, s, columns.from, columns.to);
                 }
             });
             Code *const swap = from;
             from = to, to = swap;
         };
-        pass(depth_ == 0, [&](int s, int, auto &put, const Strips<S> *) { first_strip(image, stream, s, put); });
+        pass(depth_ == 0, [&](int s, Columns columns, int, auto &put, const Strips<S> *) {
+            first_strip(image, stream, s, columns, put);
+        });
         for (int i = 0; i < depth_; i++) {
             const Strips<S> codes(from, width, strips, channels);
-            pass(i + 1 == depth_, [&](int s, int thread, auto &put, const Strips<S> *next) {
+            pass(i + 1 == depth_, [&](int s, Columns columns, int thread, auto &put, const Strips<S> *next) {
                 Code *const a = reinterpret_cast<Code *>(memory + thread * scratch);
-                block_strip(i, codes, stream, s, a, a + middle * channels, put, next);
+                block_strip(i, codes, stream, s, columns, a, a + middle * channels, put, next);
             });
         }
         const Rows<S> rows(from, width, height, channels);
@@ -137,11 +148,11 @@ template <class S> class Gated final : public aether::Form {
         return block + 1 < depth_ ? m_.blocks[block + 1].inverse_step : m_.tail_inverse_step;
     }
 
-    template <class Put> void first_strip(const Image<S> &image, const Stream &stream, int s, Put &put) const {
+    template <class Put> void first_strip(const Image<S> &image, const Stream &stream, int s, Columns columns, Put &put) const {
         const auto inverse_step = S::set(step_after(-1));
         with_constant<S::ROW_VECTORS>(first_.vectors, [&](auto n) AETHER_APART {
             constexpr int N = decltype(n)::value;
-            for (int x = 0; x < stream.width; x++)
+            for (int x = columns.from; x < columns.to; x++)
                 for (int tile = 0; tile < first_.tiles; tile++) {
                     const Code *pixels[QUAD];
                     AETHER_UNROLL for (int p = 0; p < QUAD; p++) pixels[p] = image.at(x - 1, s * QUAD + p - 1);
@@ -163,12 +174,12 @@ template <class S> class Gated final : public aether::Form {
     }
 
     template <class Put>
-    void block_strip(int block, const Strips<S> &from, const Stream &stream, int s, Code *middle, Code *product,
-                     Put &put, const Strips<S> *next) const {
+    void block_strip(int block, const Strips<S> &from, const Stream &stream, int s, Columns all, Code *middle,
+                     Code *product, Put &put, const Strips<S> *next) const {
         const PackedBlock<S> &b = blocks_[block];
-        const int chunks = divide_up(from.width, CHUNK);
+        const int width = all.to - all.from, chunks = divide_up(width, CHUNK);
         for (int i = 0; i < chunks; i++) {
-            const int x = from.width * i / chunks, columns = from.width * (i + 1) / chunks - x;
+            const int x = all.from + width * i / chunks, columns = all.from + width * (i + 1) / chunks - x;
             b.depthwise.run(from, x, s, columns, middle);
             Ahead ahead;
             const ptrdiff_t bytes = columns * from.column * static_cast<ptrdiff_t>(sizeof(Code));
@@ -183,7 +194,7 @@ template <class S> class Gated final : public aether::Form {
         }
     }
 
-    // relu(gate) * main of a chunk, as codes.
+    // relu(gate) * main of a chunk, as codes. (gate's scale is in main's: multiplications keep the products' ports busy.)
     void multiply_gates(const Matrix<S> &m, int columns, const Code *from, Code *to, Ahead &ahead) const {
         const auto zero = S::set(0), most = S::set(1000.0F); // what is too large for an int32 would turn negative
         const int lines = divide_up(60, m.tiles);
@@ -197,7 +208,7 @@ template <class S> class Gated final : public aether::Form {
                     const int gate = v * S::LANES, main = (v + HALF) * S::LANES;
                     typename S::Int codes[QUAD];
                     AETHER_UNROLL for (int p = 0; p < QUAD; p++) codes[p] = S::round(
-                        S::min(S::mul(S::max(value<S>(sums[p][v], scale + gate, bias + gate), zero),
+                        S::min(S::mul(S::max(S::add(S::to_float(sums[p][v]), S::load(bias + gate)), zero),
                                       value<S>(sums[p][v + HALF], scale + main, bias + main)), most));
                     Code *place = to + (static_cast<ptrdiff_t>(column) * m_.hidden + (tile * HALF + v) * S::LANES) * QUAD;
                     S::store_quad(place, typename S::AnyCode(), codes[0], codes[1], codes[2], codes[3]);
@@ -249,12 +260,12 @@ template <class S> class Gated final : public aether::Form {
             int step = 0;
             if (S::OVERLAPPED && column > 0)
                 AETHER_UNROLL for (int v = 0; v < PARTS; v++) {
-                    const int end = m.steps * (v + 1) / (PARTS + 1);
-                    add_steps<S, QUAD, N, QUAD * S::K>(w, pixels, step, end, sums);
+                    const int end = m.steps * (v + 1) / (PARTS + 1) / UNROLLED * UNROLLED;
+                    add_steps<S, QUAD, N, QUAD * S::K, UNROLLED>(w, pixels, step, end, sums);
                     step = end;
                     finish(column - 1, v, done);
                 }
-            add_steps<S, QUAD, N, QUAD * S::K>(w, pixels, step, m.steps, sums);
+            add_steps<S, QUAD, N, QUAD * S::K, UNROLLED>(w, pixels, step, m.steps, sums);
             if (S::OVERLAPPED)
                 AETHER_UNROLL for (int p = 0; p < QUAD; p++)
                     AETHER_UNROLL for (int v = 0; v < N; v++) done[p][v] = sums[p][v];

@@ -210,18 +210,22 @@ AETHER_INLINE void begin_sums(const Matrix<S> &m, int tile, typename S::Int (&su
     }
 }
 
-// Adds a run of steps' products; w goes on. pixels: where each pixel's codes begin, STEP from one dword to the next.
-template <class S, int M, int N, int STEP>
+constexpr int UNROLLED = 2; // steps of channels, whose number is even
+
+// Adds a run of steps' products, a multiple of TIMES; w goes on. pixels: where each pixel's codes begin, STEP from one
+// dword to the next.
+template <class S, int M, int N, int STEP, int TIMES = 1>
 AETHER_INLINE void add_steps(const typename S::Weight *&w, const typename S::Code *const (&pixels)[M], int step, int end,
                              typename S::Int (&sums)[M][N]) {
-    for (; step < end; step++, w += N * S::LANES * S::K) {
-        typename S::Int weights[N];
-        AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + v * S::LANES * S::K);
-        AETHER_UNROLL for (int p = 0; p < M; p++) {
-            const typename S::Int codes = S::broadcast(pixels[p] + static_cast<ptrdiff_t>(step) * STEP);
-            AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
+    for (; step < end; step += TIMES, w += TIMES * N * S::LANES * S::K)
+        AETHER_UNROLL for (int i = 0; i < TIMES; i++) {
+            typename S::Int weights[N];
+            AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + (i * N + v) * S::LANES * S::K);
+            AETHER_UNROLL for (int p = 0; p < M; p++) {
+                const typename S::Int codes = S::broadcast(pixels[p] + static_cast<ptrdiff_t>(step + i) * STEP);
+                AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
+            }
         }
-    }
 }
 
 // The same of a segment whose steps are paired.

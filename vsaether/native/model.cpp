@@ -88,7 +88,15 @@ Block read_block(Reader &r, const Model &m) {
     b.gate = read_conv(r, m.hidden, m.channels, 1, middle);
     b.main = read_conv(r, m.hidden, m.channels, 1, middle);
     const float product = r.step();
-    multiply(b.main, 1.0 / product);
+    for (int c = 0; c < m.hidden; c++) {
+        const double scale = b.gate.scale[c];
+        if (!(scale > 0))
+            fail("holds a gate's scale that is not positive");
+        b.gate.bias[c] = static_cast<float>(b.gate.bias[c] / scale);
+        b.gate.scale[c] = 1;
+        for (auto *values : {&b.main.scale, &b.main.bias})
+            (*values)[c] = static_cast<float>((*values)[c] * (scale / product));
+    }
     b.fc2 = read_conv(r, m.channels, m.hidden, 1, product);
     return b;
 }

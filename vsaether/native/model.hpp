@@ -28,7 +28,8 @@ struct Conv {
     }
 };
 
-/// x + fc2(relu(gate(y)) * main(y)) with y = clip(depthwise(x)), all of codes.
+/// x + fc2(relu(gate(y)) * main(y)) with y = clip(depthwise(x)), all of codes. Of gate the scale is 1, which main holds:
+/// relu(sum + gate's bias) * fma(sum, main's scale, main's bias).
 struct Block {
     float inverse_step = 0; ///< code of the block's input = value * inverse_step
     Conv depthwise;         ///< gives codes of fc1's input

@@ -196,8 +196,12 @@ class Plain final : public Form {
         const auto point = [](const Dense &d, const std::vector<int8_t> &in, int o) {
             return value(d.conv, o, dot(in.data(), &d.weight[static_cast<size_t>(o) * d.conv.in], d.conv.in));
         };
+        const auto gate = [&](const std::vector<int8_t> &in, int o) {
+            return static_cast<float>(dot(in.data(), &b.gate.weight[static_cast<size_t>(o) * m_.channels], m_.channels)) +
+                   b.block.gate.bias[o];
+        };
         for (int o = 0; o < m_.hidden; o++)
-            product[o] = code(std::max(point(b.gate, middle, o), 0.0F) * point(b.main, middle, o));
+            product[o] = code(std::max(gate(middle, o), 0.0F) * point(b.main, middle, o));
         for (int c = 0; c < m_.channels; c++)
             stream[c] = stream[c] + point(b.fc2, product, c);
     }
