@@ -5,6 +5,7 @@ which computes with ONNX Runtime what the engine file names.
 """
 
 import dataclasses
+import signal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,6 +126,22 @@ def test_released_engines_build(file: str, dynamic: bool, tmp_path: Path) -> Non
     ends = first.partition("Name: input")[2].partition("}")[0]
     assert ("Datatype: Float," in ends, "Datatype: Half," in ends) == (file.endswith("fp32"), not file.endswith("fp32"))
     assert ("Int8" in said) == (file.endswith("int8"))
+
+
+@needs_builder
+def test_ctrl_c_ends_a_build(toy: engines.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in the library it comes: what its handler raises in a callback would be lost."""
+
+    class Interrupting(builder.tqdm):
+        def __init__(self, **arguments: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().__init__(**arguments)
+
+    monkeypatch.setattr(builder, "tqdm", Interrupting)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(RTX, toy.model, builder.static(16, 16))  # pyright: ignore[reportArgumentType]
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @needs_builder

@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .. import system
 from ..errors import ArgumentError, EngineError
 
 Shape = tuple[int, int, int, int]
@@ -121,12 +124,8 @@ def build(
         config.add_optimization_profile(profile)
         monitor = _monitor(trt, progress)
         config.progress_monitor = monitor
-        try:
+        with _interrupts(monitor):
             plan = builder.build_serialized_network(network, config)
-        finally:
-            monitor.close()
-        if monitor.interrupted:
-            raise KeyboardInterrupt
         if plan is None:
             reasons = "; ".join(messages) or "it gives no reason"
             where = f"; all that it said is in {log_file}" if log_file else ""
@@ -162,6 +161,33 @@ def _open(path: Path | None) -> Iterator[Any]:
         yield file
 
 
+@contextmanager
+def _interrupts(monitor: Any) -> Iterator[None]:
+    """Signals that Python handles, as Ctrl-C, end the build at its next step, and are then handled as ever.
+
+    An exception that a handler raises during a build is lost in the library. Only the main thread is given signals.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        monitor.interrupted = True
+
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in system.STOP_SIGNALS if main}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        monitor.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
+
+
 def _parser_error(error: Any) -> str:
     """The parser's sentence, and the node it is about."""
     name = error.node_name() if hasattr(error, "node_name") else ""
@@ -185,7 +211,7 @@ def _logger(trt: Any, messages: list[str], file: Any) -> Any:
 
 
 def _monitor(trt: Any, progress: bool) -> Any:
-    """TensorRT's progress as one bar; Ctrl-C ends the build at its next step."""
+    """TensorRT's progress as one bar; where it was `interrupted` the build ends at its next step."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -198,11 +224,8 @@ def _monitor(trt: Any, progress: bool) -> Any:
                 self.bars[phase_name] = tqdm(total=num_steps, desc=phase_name, disable=not progress, leave=False)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            try:
-                if phase_name in self.bars:
-                    self.bars[phase_name].update(1)
-            except KeyboardInterrupt:  # must not pass through the library
-                self.interrupted = True
+            if phase_name in self.bars:
+                self.bars[phase_name].update(1)
             return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
