@@ -81,14 +81,14 @@ def test_an_engine_that_fails_its_check_is_not_kept(folder: Path) -> None:
 
 
 BUILDER = """
-import signal, sys
+import select, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 from pathlib import Path
 from vsaether.engine_cache import EngineCache
 
 def build():
     print("building", flush=True)
-    sys.stdin.read()
+    select.select([sys.stdin], [], [], 20)
     return b"engine"
 
 path = EngineCache(Path(sys.argv[1])).get({"engine": "toy"}, build, wait=lambda text: print("waiting", flush=True))
@@ -97,7 +97,7 @@ print(path.read_bytes().decode(), flush=True)
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """A process that gets an engine, and builds it, if it has to, until its input ends."""
+    """A process that gets an engine, and builds it, if it has to, until its input ends, or for 20 seconds."""
     command = [sys.executable, "-c", BUILDER, str(folder)]
     root = Path(vsaether.__file__).parents[1]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
