@@ -17,7 +17,7 @@ import vapoursynth as vs
 from onnx.reference import ReferenceEvaluator
 
 import vsaether
-from vsaether import backends, engines
+from vsaether import backends, engines, system
 from vsaether.backends import half, ncnn, trt
 
 core: Any = vs.core
@@ -99,6 +99,15 @@ def test_a_full_card_means_smaller_tiles(megabytes: int, enough: bool, make_engi
     else:
         assert done.returncode == 1
         assert "out of memory" in done.stderr
+
+
+def test_a_trial_runs_in_python_also_from_a_player(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Never in the program that holds Python, such as a player; where there is none beside it, none."""
+    python = Path(sys.executable)
+    monkeypatch.setattr(sys, "executable", "/usr/bin/mpv")
+    assert Path(system.python() or "").parent == python.parent
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert system.python() is None
 
 
 @needs_vulkan
