@@ -92,35 +92,24 @@ def network(request: pytest.FixtureRequest, start: Path) -> Callable[[], nn.Modu
     return lambda: random_(FACTORIES["aether_small"](2, drop_path_rate=0.0, **options))
 
 
-def test_names_are_the_variants() -> None:
-    assert set(FACTORIES) == set(NAMES) == {"aether_tiny", "aether_small", "aether_medium", "aether_large"}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_signature_has_every_option_and_no_catch_all(name: str) -> None:
+    assert set(FACTORIES) == set(NAMES) == {"aether_tiny", "aether_small", "aether_medium", "aether_large"}
     parameters = inspect.signature(FACTORIES[name]).parameters
     variant = inspect.signature(getattr(arch, name)).parameters
     assert list(parameters) == [*variant, "anneal", "deploy", "qat"]
     assert all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("wrong", ["upscale", "num_feat"])
-def test_unknown_options_are_refused(name: str, wrong: str) -> None:
-    with pytest.raises(TypeError, match=wrong):
-        FACTORIES[name](2, **{wrong: 4})
+    for wrong in ("upscale", "num_feat"):
+        with pytest.raises(TypeError, match=wrong):
+            FACTORIES[name](2, **{wrong: 4})
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-@pytest.mark.parametrize("name", ["aether_tiny", "aether_small"])
-def test_scale(name: str, scale: int) -> None:
-    assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 8 * scale, 8 * scale)
-
-
-def test_scale_from_the_host() -> None:
-    hosted = {f.__name__: f for f in factories(lambda: 3)}
-    assert hosted["aether_tiny"]().config.scale == 3  # pyright: ignore[reportAttributeAccessIssue]
-    assert hosted["aether_tiny"](scale=4).config.scale == 4  # pyright: ignore[reportAttributeAccessIssue]
+def test_the_scale_is_given_or_the_hosts(scale: int) -> None:
+    hosted: dict[str, Callable[..., Any]] = {f.__name__: f for f in factories(lambda: 3)}
+    for name in ("aether_tiny", "aether_small"):
+        assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 8 * scale, 8 * scale)
+        assert (hosted[name]().config.scale, hosted[name](scale=scale).config.scale) == (3, scale)
 
 
 def test_no_stale_kernel_after_validation(network: Callable[[], nn.Module]) -> None:
@@ -258,9 +247,8 @@ def test_fused_init_loads_public_fused_checkpoints() -> None:
     """Of the public layout's fused form: one depthwise kernel with a bias, everything else as in training."""
     model = random_(FACTORIES["aether_small"](2))
     state = {k: v for k, v in model.state_dict().items() if ".conv.lk_" not in k and ".conv.sk_" not in k}
-    for block in model.modules():
+    for name, block in model.named_modules():
         if isinstance(block, arch.ReparamLargeKernelConv):
-            name = next(n for n, m in model.named_modules() if m is block)
             kernel, bias = block.kernel_and_bias()
             state |= {f"{name}.fused_conv.weight": kernel.detach(), f"{name}.fused_conv.bias": bias.detach()}
     fused = FACTORIES["aether_small"](2, fused_init=True)
