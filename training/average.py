@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         refuse_existing(args.target, args.overwrite)
-        states = [arch.read_checkpoint(path) for path in (args.first, args.second)]
-        arch.write_checkpoint(average(*states, args.share), args.target)
+        first, second = (arch.read_checkpoint(path) for path in (args.first, args.second))
+        arch.write_checkpoint(average(first, second, args.share), args.target)
         print(f"{args.target}: {args.target.stat().st_size:,} bytes")
 
     return run_command("training.average", run)

@@ -75,7 +75,7 @@ def later() -> nn.Module:
     model = arch.AetherNetLaterConfig(16, (1, 1, 1), 24, 5, 3, spatial_attention=True).build()
     _wake(model)
     with torch.no_grad():
-        for conv in model.fusion_convs:
+        for conv in model.get_submodule("fusion_convs").children():
             assert isinstance(conv, nn.Conv2d)
             conv.weight.mul_(4)
     return model
