@@ -4,6 +4,7 @@ Its allocator does not use the place of an aligned block again for the next one,
 frame though no more of them are alive. malloc_trim gives all free pages back; it is called when the process has grown.
 """
 
+import gc
 import threading
 from collections.abc import Callable
 
@@ -43,3 +44,14 @@ def _nothing() -> None:
 _trim = system.find_trim()
 tidy = _nothing if _trim is None else _Watch(_trim).frame
 """Call it for every frame, from any thread."""
+
+
+def give_back() -> None:
+    """Free what has ended, and give its memory back: after a segment, of which nothing is used any more.
+
+    PyAV's containers and streams refer to each other: the collector alone frees them, and with them encoders and
+    decoders, of whose size it knows nothing. Left to itself it lets many of them wait.
+    """
+    gc.collect()
+    if _trim is not None:
+        _trim()

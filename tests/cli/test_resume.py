@@ -1,11 +1,13 @@
 """Films in segments: the film of one pass; and whatever stops them, the same command goes on to the same bytes."""
 
+import gc
 import re
 import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -72,6 +74,30 @@ def stopped(run: Run, film_file: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert (result.code, result.error) == (1, "vsaether: disk: No space left on device")
     assert "3 segments are kept" in result.err
     return JobFolder.of(tmp_path / "out.mkv")
+
+
+def test_segments_leave_no_encoders_behind(film_file: Path, identity_engine: str, tmp_path: Path) -> None:
+    """Without the collector's own turns: encoders and decoders of segments that are done do not wait for one."""
+    out, short = tmp_path / "out.mkv", ("--segment", "0.2")
+    gc.collect()
+    threshold = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        before = Counter(_held())
+        assert main(["upscale", str(film_file), str(out), "--engine", identity_engine, *SEGMENTS, *short]) == 0
+        left = Counter(_held()) - before
+    finally:
+        gc.set_threshold(*threshold)
+    assert left["encoder"] <= 4 and left["decoder"] <= 8, left  # of about 20 segments
+    assert not left["file"], left
+
+
+def _held() -> Iterator[str]:
+    """What this process has: codecs of videos, and open files."""
+    for each in gc.get_objects():
+        if isinstance(each, av.VideoCodecContext):
+            yield "encoder" if each.is_encoder else "decoder"
+    yield from ("file" for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_segments_make_the_film_of_one_pass(run: Run, film_file: Path, whole: Path, tmp_path: Path) -> None:

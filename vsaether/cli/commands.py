@@ -16,6 +16,7 @@ from av.error import FFmpegError
 
 from presets.command import add_version, say
 from presets.errors import AetherNetError
+from vsaether import system
 from vsaether.backends import NUM_STREAMS
 from vsaether.errors import MediaError
 from vsaether.media import progress
@@ -41,6 +42,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def _main(given: Sequence[str] | None) -> int:
     options = parser().parse_args(given)
+    system.limit_arenas()
     logging.getLogger("libav").addHandler(logging.NullHandler())
     logging.getLogger("libav").propagate = False
     os.environ.setdefault("SVT_LOG", "1")

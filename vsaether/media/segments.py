@@ -13,6 +13,7 @@ import av
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
+from vsaether import memory
 from vsaether.errors import MediaError
 from vsaether.sizing import Sizing
 
@@ -123,6 +124,8 @@ class SegmentWriter:
             sha256=self._file.sha256.hexdigest(),
         )
         self._folder.add(record)
+        del self._video, self._decoder
+        memory.give_back()
         seconds = time.monotonic() - self._began
         self._folder.log.write(
             f"segment {record.number}: {record.frames} frames from frame {first} on, in {seconds:.1f} s on "

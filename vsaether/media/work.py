@@ -9,6 +9,7 @@ import vapoursynth as vs
 from av.error import FFmpegError
 
 import vsaether
+from vsaether import system
 from vsaether.errors import MediaError
 
 from .cuts import checksum
@@ -28,6 +29,7 @@ class Maker:
     """Makes segments of a job, one after the other: what is loaded for the first serves for the others."""
 
     def __init__(self, job: Job, folder: Path) -> None:
+        system.limit_arenas()
         self._job = job
         self._folder = JobFolder(folder)
         backend, engine = vsaether.backends.select(job.backend, job.engine, num_streams=job.num_streams)
