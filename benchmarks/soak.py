@@ -108,14 +108,18 @@ def upscale(source: Path, output: Path, engine: str, options: list[str]) -> list
 
 
 def _memory(pid: int) -> int:
-    """Bytes that a process and its children have to themselves (USS): what they share depends on who else runs."""
+    """Bytes of anonymous memory that a process and its children hold.
+
+    Without the pages of files: libraries count as a process's own (USS) or not as others happen to have them open.
+    """
     total = 0
     try:
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            total += process.memory_full_info().uss
-    except psutil.NoSuchProcess:
-        pass
+            told = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            total += 1024 * sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Anonymous:"))
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return 0
     return total
 
 
@@ -162,7 +166,8 @@ def publish(frames: int, engine: str, figures: dict[str, object]) -> None:
         f"One film of {frames} frames of {_SIZE[0]}x{_SIZE[1]}, each with its own number in the picture, through "
         f"`vsaether upscale` with `{engine}`, in segments as any long film, and again in one run (`--no-resume`); "
         "then decoded, and number and time of each frame compared. Memory is that of the process and its children "
-        f"(USS), the least of each of {_PARTS} parts: what is free is given back only when it is much. Its growth is "
+        f"(anonymous, without the pages of libraries), the least of each of {_PARTS} parts: what is free is given "
+        "back only when it is much. Its growth is "
         "the Theil-Sen slope over the frames."
     )
     command = f"python -m benchmarks.soak --frames {frames} --engine {engine}"
