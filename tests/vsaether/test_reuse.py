@@ -57,7 +57,7 @@ def test_any_order_gives_the_bytes_of_computing_all(
     for seed in range(3):
         order = random.Random(seed).sample(range(15), 15) if seed else list(range(15))
         upscaled = vsaether.upscale(clip, engine, backend=backend)
-        meter = reuse.Meter()
+        meter = reuse.ReuseMeter()
         assert result(upscaled, order) == expected
         assert (meter.share or 0) >= (native if backend == "native" else others)
 
@@ -85,7 +85,7 @@ def test_of_a_tiled_frame_unchanged_tiles_are_not_computed(make_clip: Any) -> No
     frames[1][0][0, 0] = 0.5
     clip, arguments = make_clip(frames, vs.RGBS), {"engine": "tiny_2x_fp32", "backend": "ov", "tile": 48}
     expected = result(vsaether.upscale(clip, **arguments, reuse=False), [0, 1])
-    meter = reuse.Meter()
+    meter = reuse.ReuseMeter()
     assert result(vsaether.upscale(clip, **arguments), [0, 1]) == expected
     assert 0.4 < (meter.share or 0) < 0.5  # one of the second frame's tiles is computed
 
@@ -105,7 +105,7 @@ def test_fields_and_alpha(make_clip: Any) -> None:
         return found
 
     expected = samples(False)
-    meter = reuse.Meter()
+    meter = reuse.ReuseMeter()
     assert samples(True) == expected
     assert (meter.share or 0) > 0.2
 
@@ -117,7 +117,7 @@ def test_a_frame_that_repeats_is_not_even_converted_and_has_its_own_properties(d
     tagged = [clip.std.SetFrameProps(_Matrix=matrix, n=n) for n, matrix in enumerate((1, 1, 9, 9))]
     clip = clip.std.FrameEval(lambda n: tagged[n])
     every, once = (vsaether.upscale(clip, "tiny_2x_int8", dither_type=dither, reuse=reused) for reused in (False, True))
-    meter = reuse.Meter()
+    meter = reuse.ReuseMeter()
     for frame in once.frames():
         frame.close()
     assert meter.share == 0.5
