@@ -126,7 +126,7 @@ def _memory(pid: int) -> int:
 def growth(samples: list[tuple[int, int]], frames: int) -> tuple[float, float]:
     """Of the memory after the warm-up: the median in bytes, and by what share of it memory grows until the end.
 
-    Memory goes up and down like a saw: what is free is given back only when it is much. So it is the least of each part
+    Memory goes up and down like a saw: what is free is given back now and then only. So it is the least of each part
     of the film that counts, what is really held. Growth is Theil's and Sen's slope over these, the median of those
     between any two: encoders and decoders come and go with each segment, and their memory is no trend.
     """
@@ -167,7 +167,7 @@ def publish(frames: int, engine: str, figures: dict[str, object]) -> None:
         f"`vsaether upscale` with `{engine}`, in segments as any long film, and again in one run (`--no-resume`); "
         "then decoded, and number and time of each frame compared. Memory is that of the process and its children "
         f"(anonymous, without the pages of libraries), the least of each of {_PARTS} parts: what is free is given "
-        "back only when it is much. Its growth is "
+        "back now and then only. Its growth is "
         "the Theil-Sen slope over the frames."
     )
     command = f"python -m benchmarks.soak --frames {frames} --engine {engine}"

@@ -1,7 +1,8 @@
 """Memory which frames have left is given back: glibc keeps it, and the more the longer a clip runs.
 
 Its allocator does not use the place of an aligned block again for the next one, so that the process grows with every
-frame though no more of them are alive. malloc_trim gives all free pages back; it is called when the process has grown.
+frame though no more of them are alive. malloc_trim gives all free pages back; it is called when the process has grown,
+and now and then.
 """
 
 import gc
@@ -15,6 +16,8 @@ EVERY = 32
 GROWTH = 1.1
 SLACK = 16 << 20
 """The process may grow by this factor and these bytes."""
+OFTEN = 1024
+"""Frames after which memory is given back however little the process has grown."""
 
 
 class _Watch:
@@ -30,7 +33,9 @@ class _Watch:
             return
         try:
             self._frames += 1
-            if self._frames % EVERY == 0 and system.resident_memory() > self._usual * GROWTH + SLACK:
+            if self._frames % EVERY:
+                return
+            if self._frames % OFTEN == 0 or system.resident_memory() > self._usual * GROWTH + SLACK:
                 self._trim()
                 self._usual = system.resident_memory()
         finally:
