@@ -80,11 +80,14 @@ def make(path: Path, name: str, frames: int) -> Path:
 
 
 def decoded() -> Iterator[np.ndarray]:
-    """The clip's pictures; again from its start where it is too short."""
-    while True:
+    """The clip's pictures; where it is too short again from its start, a code value lighter, so that none repeats."""
+    for lighter in range(256):
         with av.open(str(CLIP)) as clip:
             for frame in clip.decode(video=0):
-                yield frame.to_ndarray(format="yuv420p")
+                picture = frame.to_ndarray(format="yuv420p")
+                luma = picture[: frame.height]
+                luma[:] = np.minimum(luma, 255 - lighter) + lighter
+                yield picture
 
 
 def screen() -> Iterator[np.ndarray]:

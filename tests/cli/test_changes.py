@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
+from vsaether.media import graph
 from vsaether.media.formats import Layout, Tags
 from vsaether.media.graph import FrameUpscaler
 from vsaether.sizing import Sizing
@@ -54,6 +55,17 @@ def test_another_size_is_resized_to_the_first(run: Run, tmp_path: Path, size: tu
     assert f"note: the size changes from 64x48 to {size[0]}x{size[1]} at " in result.err
     assert result.err.count("the size changes") == 1
     assert size[0] % 2 == 0 or "at 1.png" in result.err
+
+
+def test_what_pads_a_frame_is_not_resized_with_it() -> None:
+    clip = vs.core.std.BlankClip(format=vs.GRAY8, width=32, height=24, length=1, color=100)
+    padded = clip.std.AddBorders(right=32, bottom=24, color=200)
+    resized = graph._resized(padded, (32, 24), (64, 48), (80, 60), alpha=False)
+    with resized.get_frame(0) as frame:
+        assert (frame.width, frame.height) == (80, 60)
+        picture = np.asarray(frame[0])
+    assert (picture[:40, :56] == 100).all()
+    assert picture[-1, -1] > 190
 
 
 def test_interlacing_that_begins_later(run: Run, tmp_path: Path) -> None:
