@@ -1,6 +1,7 @@
 """Fixtures for all: small engines with random weights, so that no test of the filter needs trained ones."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+# benchmarks is not installed; at the end of the path, so that the packages that are come first
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 MakeEngine = Callable[..., Path]
 

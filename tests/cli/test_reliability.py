@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import av
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is not installed
 
 from benchmarks import fuzz, reliability, soak
 

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 import vapoursynth as vs
 
-from vsaether.report.demo import bundled_clip
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is not installed
-
 from benchmarks import video
+from vsaether.report.demo import bundled_clip
 
 
 def test_engines_on_compressed_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,6 @@ from PIL import Image
 import arch
 from training import data, train
 
-# benchmarks is not installed; at the end of the path, so that the packages that are come first
-sys.path.append(str(Path(__file__).resolve().parents[2]))
-
 Run = Callable[..., int]
 Refused = Callable[..., str]
 State = dict[str, torch.Tensor]

@@ -1,16 +1,11 @@
 """Clips with known contents, and what is in a clip."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import vapoursynth as vs
-
-# benchmarks is not installed; at the end of the path, so that the packages that are come first
-sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 core = vs.core
 
