@@ -4,8 +4,8 @@
     python -m benchmarks.native --candidates    # the time of other forms of the networks, of random weights
 
 The peak is what the instruction alone does, measured in the same run on one core; a share counts the convolutions'
-multiply-adds of the picture without its border, and the processor time of all threads. Ratios are medians of those
-within a round.
+multiply-adds of the picture without its border, of ours without blocks that are left out, and the processor time of all
+threads. Ratios are medians of those within a round.
 """
 
 import argparse
@@ -139,8 +139,8 @@ def products(model: bytes) -> int:
     return sum(sizes[node.input[1]] for node in graph.node if node.op_type == "Conv")
 
 
-def candidate_products(shape: tuple[int, ...]) -> int:
-    """The same of a candidate's shape."""
+def shape_products(shape: tuple[int, ...]) -> int:
+    """The same of a network's shape, as in a blob."""
     gated, channels, hidden, kernel, depth, scale, _ = shape
     ends = 9 * channels * (3 + 3 * scale * scale)
     if gated:
@@ -184,16 +184,16 @@ def against_openvino(kernels: Kernels, forms: list[str], threads: int, size: tup
         request = openvino.compile_model(model, "CPU", config | {"NUM_STREAMS": 1}).create_infer_request()
         runs: Runs = {"openvino": lambda request=request: request.infer([image[None]])}
         start: dict[str, float] = {}
+        work = {"openvino": products(engine.model)}
         for form in forms:
             begin = time.perf_counter()
-            network = kernels.network(
-                native_model.pack(native_graph.recognise(engine.model)).data, engine.scale, form, threads
-            )
+            blob = native_model.pack(native_graph.recognise(engine.model)).data
+            network = kernels.network(blob, engine.scale, form, threads)
+            work[form] = shape_products(struct.unpack_from("<7I", blob, len(native_model.MAGIC)))
             start[form] = time.perf_counter() - begin
             runs[form] = lambda network=network: network(image)
         peak = {form: max(kernels.peak(form) for _ in range(5)) for form in forms}
         times = interleave(runs, rounds)
-        work = products(engine.model) * width * height
         print(f"{name} {width}x{height}, threads {threads}")
         for run, took in times.items():
             wall, busy = (statistics.median(t[i] for t in took) for i in (0, 1))
@@ -201,11 +201,11 @@ def against_openvino(kernels: Kernels, forms: list[str], threads: int, size: tup
                 statistics.median(a[i] / b[i] for a, b in zip(took, times["openvino"], strict=True)) for i in (0, 1)
             )
             top = peak.get(run, peak[forms[0]])
-            least = min(t[1] for t in took)
+            least, count = min(t[1] for t in took), work[run] * width * height
             print(
                 f"  {run:12} {wall * 1000:8.1f} ms (processor {busy * 1000:8.1f}); of openvino's {ratio:.3f} "
-                f"({busy_ratio:.3f}); {100 * work / busy / top:.1f} % of the peak of {top * 1e-9:.0f} G/s, at best "
-                f"{100 * work / least / top:.1f} %"
+                f"({busy_ratio:.3f}); {100 * count / busy / top:.1f} % of the peak of {top * 1e-9:.0f} G/s, at best "
+                f"{100 * count / least / top:.1f} %"
                 + (f"; opened in {start[run] * 1000:.0f} ms" if run in start else "")
             )
 
@@ -225,7 +225,7 @@ def candidates(kernels: Kernels, form: str, threads: int, size: tuple[int, int],
     print("| network | multiply-adds a pixel | ms a frame | of small_2x's time | of the int8 peak |")
     print("|---|---|---|---|---|")
     for name, took in times.items():
-        least, work = min(t[1] for t in took), candidate_products(CANDIDATES[name])
+        least, work = min(t[1] for t in took), shape_products(CANDIDATES[name])
         share = 100 * work * width * height / least / peak
         ratio = least / min(t[1] for t in base)
         print(f"| {name} | {work:,} | {least * 1000:.0f} | {ratio:.2f} | {share:.0f} % |")

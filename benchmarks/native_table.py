@@ -16,7 +16,11 @@ import sys
 from benchmarks import native, speed
 from presets.command import run_command
 
-FRAMES = {480: 4, 1280: 2}  # of a turn, by width; as many before as warm-up
+FRAMES = {
+    480: 4,
+    1280: 2,
+}  # of small_2x in a turn, by width, and of tiny_2x TINY times as many; as many before as warm-up
+TINY = 4
 
 
 def main() -> int:
@@ -70,7 +74,8 @@ def script_time(processors: int, engine: str, way: str, width: int, height: int)
     mine = sorted(os.sched_getaffinity(0))[:processors]
     for thread in os.listdir("/proc/self/task"):  # those of VapourSynth run already
         os.sched_setaffinity(int(thread), mine)
-    return speed.script_time(engine, way, width, height, FRAMES.get(width, 2))
+    frames = FRAMES.get(width, 2) * (TINY if engine.startswith("tiny") else 1)
+    return speed.script_time(engine, way, width, height, frames)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ What an engine's file holds is recognised by native_graph; here it is put into t
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ MAGIC = b"AETHER01"
 CODE_FRAMES = 2  # frames of codes in memory
 STREAM_BYTES = 4  # of the residual stream's float32, which gated networks have
 PICTURE_BYTES = 32  # a pixel: its own codes, and what is around
+DEAD = 1e-3  # a block that moves no later code by more of a step than this is left out
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def pack(network: Network) -> Blob:
     gated = isinstance(body, Gated)
     if isinstance(body, Gated):
         depthwise, gate = body.blocks[0].depthwise.weight, body.blocks[0].gate.weight
-        shape = (gate.shape[0], depthwise.shape[2], len(body.blocks))
-        parts = [*map(_block, body.blocks), _floats(body.step), _conv(body.after)]
+        blocks = live_blocks(body)
+        shape = (gate.shape[0], depthwise.shape[2], len(blocks))
+        parts = [*map(_block, blocks), _floats(body.step), _conv(body.after)]
         parts += [_floats(body.weight.transpose(2, 3, 1, 0)), _floats(body.bias)]
     else:
         shape = (0, 3, len(body.layers) - 1)
@@ -105,6 +107,23 @@ def pack(network: Network) -> Blob:
     header = struct.pack("<7I", int(gated), network.channels, *shape, network.scale, network.border)
     start = MAGIC + header + _floats(network.step) + _conv(network.first)
     return Blob(start + b"".join(parts), gated, network.channels)
+
+
+def live_blocks(body: Gated) -> list[Block]:
+    """The blocks, without those whose gates training has closed: all that such a block adds is its bias, which goes
+    into the block before it. (What else it could add, at most, is less than DEAD of any step that codes have after it.)
+    """
+    blocks: list[Block] = []
+    for number, block in enumerate(body.blocks):
+        step = min([body.step, *(later.input for later in body.blocks[number + 1 :])])
+        fc2 = block.fc2
+        most = 128 * block.product * np.abs(fc2.weight.astype(np.float64)).sum((1, 2, 3)) * np.abs(fc2.scale)
+        if blocks and most.max() < DEAD * step:
+            before = blocks[-1]
+            blocks[-1] = replace(before, fc2=replace(before.fc2, bias=before.fc2.bias + fc2.bias))
+        else:
+            blocks.append(block)
+    return blocks
 
 
 def _block(block: Block) -> bytes:

@@ -311,8 +311,11 @@ template <class S> class Gated final : public aether::Form {
 
     void tail_run(const Tail &tail, const Rows<S> &codes, const Image<S> &image, const Picture &picture, int from,
                   int to, int y) const {
-        with_constant<S::ROW_VECTORS>(tail.codes.vectors, [&](auto n) AETHER_APART {
-            constexpr int N = decltype(n)::value, M = S::ROW_PIXELS;
+        // Scale 2 has 24 outputs, on AVX-512 a vector and a half.
+        const bool half = tail.codes.half;
+        with_constant<S::ROW_VECTORS * (1 + S::HALVES)>(tail.codes.vectors + half * S::ROW_VECTORS, [&](auto n) AETHER_APART {
+            constexpr bool HALF = decltype(n)::value > S::ROW_VECTORS;
+            constexpr int N = decltype(n)::value - HALF * S::ROW_VECTORS, M = S::ROW_PIXELS;
             const int reach = AROUND - m_.border, outputs = m_.outputs();
             // Each output is two sums, a high and a low one, which lie `outputs` values apart.
             alignas(64) float sums_of[M][2 * OUTPUTS];
@@ -324,13 +327,13 @@ template <class S> class Gated final : public aether::Form {
                     AETHER_UNROLL for (int p = 0; p < M; p++) colours[p] = image.at(x + p - reach, y - reach);
                     typename S::Int sums[M][N];
                     begin_sums<S>(tail.codes, tile, sums);
-                    add_segments<S>(tail.codes, tile, pixels, codes.pitch, sums);
+                    add_segments<S, M, N, HALF>(tail.codes, tile, pixels, codes.pitch, sums);
                     const int32_t *start = tail.image.start + tile * N * S::LANES;
                     AETHER_UNROLL for (int v = 0; v < N; v++) {
                         const auto more = S::load(start + v * S::LANES);
                         AETHER_UNROLL for (int p = 0; p < M; p++) sums[p][v] = S::add(sums[p][v], more);
                     }
-                    add_segments<S>(tail.image, tile, colours, image.pitch, sums);
+                    add_segments<S, M, N, HALF>(tail.image, tile, colours, image.pitch, sums);
                     AETHER_UNROLL for (int v = 0; v < N; v++)
                         AETHER_UNROLL for (int p = 0; p < M; p++)
                             S::store(sums_of[p] + (tile * N + v) * S::LANES, S::to_float(sums[p][v]));

@@ -75,6 +75,7 @@ struct Tap {
 // -ZERO * (the sum of its weights), which takes ZERO out of all codes.
 template <class S> struct Matrix {
     int tiles = 0, vectors = 0, segments = 0, steps = 0; // steps a segment
+    bool half = false; // a single tile, of whose last vector S needs the first half alone
     const typename S::Weight *weights = nullptr;
     const int32_t *start = nullptr;
     const float *scale = nullptr, *bias = nullptr;
@@ -188,6 +189,7 @@ template <class S> struct Matrix {
 
     template <class Taps> void pack_lanes(const Conv &c, int all, int n, int segment_count, int step_count, Taps taps) {
         const Conv *conv = &c;
+        half = S::HALVES && all == n && all * S::LANES - c.out >= S::LANES / 2;
         pack(
             all, n, segment_count, step_count,
             [=](int t, int v, int l) {
@@ -213,8 +215,8 @@ AETHER_INLINE void begin_sums(const Matrix<S> &m, int tile, typename S::Int (&su
 constexpr int UNROLLED = 2; // steps of channels, whose number is even
 
 // Adds a run of steps' products, a multiple of TIMES; w goes on. pixels: where each pixel's codes begin, STEP from one
-// dword to the next.
-template <class S, int M, int N, int STEP, int TIMES = 1>
+// dword to the next. HALF: of the last vector the first half.
+template <class S, int M, int N, int STEP, int TIMES = 1, bool HALF = false>
 AETHER_INLINE void add_steps(const typename S::Weight *&w, const typename S::Code *const (&pixels)[M], int step, int end,
                              typename S::Int (&sums)[M][N]) {
     for (; step < end; step += TIMES, w += TIMES * N * S::LANES * S::K)
@@ -223,7 +225,9 @@ AETHER_INLINE void add_steps(const typename S::Weight *&w, const typename S::Cod
             AETHER_UNROLL for (int v = 0; v < N; v++) weights[v] = S::load(w + (i * N + v) * S::LANES * S::K);
             AETHER_UNROLL for (int p = 0; p < M; p++) {
                 const typename S::Int codes = S::broadcast(pixels[p] + static_cast<ptrdiff_t>(step + i) * STEP);
-                AETHER_UNROLL for (int v = 0; v < N; v++) S::dot(sums[p][v], codes, weights[v]);
+                AETHER_UNROLL for (int v = 0; v < N - HALF; v++) S::dot(sums[p][v], codes, weights[v]);
+                if constexpr (HALF)
+                    S::dot_half(sums[p][N - 1], codes, weights[N - 1]);
             }
         }
 }
@@ -253,7 +257,7 @@ AETHER_INLINE void add_pairs(const Matrix<S> &m, int run, const typename S::Weig
 }
 
 // All products of a tile, of segments: runs of steps, the next one begins segment_stride codes on.
-template <class S, int M, int N>
+template <class S, int M, int N, bool HALF = false>
 AETHER_INLINE void add_segments(const Matrix<S> &m, int tile, const typename S::Code *const (&pixels)[M],
                                 ptrdiff_t segment_stride, typename S::Int (&sums)[M][N]) {
     const typename S::Weight *w = m.tile(tile);
@@ -263,7 +267,7 @@ AETHER_INLINE void add_segments(const Matrix<S> &m, int tile, const typename S::
         if constexpr (S::PAIRS)
             add_pairs<S>(m, tile * m.segments + segment, w, at, sums);
         else
-            add_steps<S, M, N, S::K>(w, at, 0, m.steps, sums);
+            add_steps<S, M, N, S::K, 1, HALF>(w, at, 0, m.steps, sums);
     }
 }
 

@@ -43,6 +43,13 @@ struct Avx512Vnni {
         asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(weights));
     }
 
+    // The lower LANES / 2 sums alone (the others become 0), in half the time where a vector is computed in two halves. In
+    // AVX-512's encoding, too: not every processor that has it has the other one.
+    static constexpr bool HALVES = true;
+    static void dot_half(Int &sum, Int codes, Int weights) {
+        asm volatile("%{evex%} vpdpbusd %t2, %t1, %t0" : "+v"(sum) : "v"(codes), "v"(weights));
+    }
+
     static Float to_float(Int v) { return _mm512_cvtepi32_ps(v); }
     static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
     static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }

@@ -12,6 +12,7 @@ struct Ymm {
     using Float = __m256;
     static constexpr int LANES = 8;
     static constexpr int ROW_PIXELS = 4;
+    static constexpr bool HALVES = false;
     static constexpr bool OVERLAPPED = false; // there are too few registers
     static constexpr int GATES = 1;
     static constexpr int COLUMNS = 2;
