@@ -3,7 +3,7 @@
     python -m benchmarks.films [cost] [workers] [kills] [memory] [sound] [--frames 200] [--rounds 2] [--kills 20]
                                [--long 20000]
 
-A film is made of the clip that comes with this package, forwards and backwards. ``cost``: one pass and segments, in
+A film is made of the clip that comes with this package; nothing in it repeats. ``cost``: one pass and segments, in
 turns. ``workers``: this process alone, and --workers 1 and 2, in turns. ``kills``: SIGKILL at random moments, again and
 again, until the film is complete: its packets must be those of a run that was left alone. ``memory``: resident memory
 on the way through a long film of tiny frames. ``sound``: peak memory where all sound lies before the video. Processor
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import random
 import resource
@@ -31,10 +32,10 @@ import av
 import numpy as np
 import psutil
 
+from benchmarks import clip
 from presets import files
 from vsaether.media.manifest import JobFolder
 
-CLIP = Path("vsaether/report/data/big_buck_bunny_240p.mp4")
 PAGE = Path("docs/results/films.md")
 PARTS = ("cost", "workers", "kills", "memory", "sound")
 SOUND = 600  # seconds, of 188 KiB each
@@ -203,18 +204,16 @@ def make_sound(path: Path, first: bool) -> Path:
 
 
 def make_film(path: Path, frames: int, size: tuple[int, int] | None = None) -> Path:
-    """The clip forwards and backwards, until there are so many frames; with a second of them in each key frame's."""
+    """So many frames of the clip, of which none repeats; with a second of them in each key frame's."""
     if path.exists():
         return path
-    with av.open(str(CLIP)) as clip, av.open(str(path), "w") as out:
-        pictures = list(clip.decode(video=0))
-        pictures += pictures[::-1]
+    with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "18", "g": "25"})
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height = size or (pictures[0].width, pictures[0].height)
-        stream.pix_fmt = "yuv420p"
-        for number in range(frames):
-            frame = pictures[number % len(pictures)].reformat(stream.width, stream.height)
+        for number, picture in enumerate(itertools.islice(clip.pictures(), frames)):
+            frame = picture.reformat(*size) if size else picture
+            if not number:
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
             frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, 25), 0
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -20,16 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from benchmarks import clip
 from presets import files
 
-CLIP = Path("vsaether/report/data/big_buck_bunny_240p.mp4")
 PAGE = Path("docs/results/reuse.md")
 SCREEN = (640, 360)
 FILMS = {
@@ -61,36 +61,21 @@ def main() -> int:
 
 def make(path: Path, name: str, frames: int) -> Path:
     """A film of that name, losslessly coded."""
-    pictures: Iterable[np.ndarray] = decoded()
+    pictures = screen() if name == "screen" else clip.pictures()
     if name == "held":
         pictures = (picture for picture in itertools.islice(pictures, 0, None, 3) for _ in range(3))
-    elif name == "screen":
-        pictures = screen()
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=Fraction(24), options={"level": "3"})
-        for number, picture in enumerate(itertools.islice(pictures, frames)):
+        for number, frame in enumerate(itertools.islice(pictures, frames)):
             if not number:
-                stream.height, stream.width = picture.shape[0] * 2 // 3, picture.shape[1]
-                stream.pix_fmt = "yuv420p"
-            frame = av.VideoFrame.from_ndarray(picture, "yuv420p")
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
             frame.pts, frame.time_base = number, Fraction(1, 24)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
 
 
-def decoded() -> Iterator[np.ndarray]:
-    """The clip's pictures; where it is too short again from its start, a code value lighter, so that none repeats."""
-    for lighter in range(256):
-        with av.open(str(CLIP)) as clip:
-            for frame in clip.decode(video=0):
-                picture = frame.to_ndarray(format="yuv420p")
-                luma = picture[: frame.height]
-                luma[:] = np.minimum(luma, 255 - lighter) + lighter
-                yield picture
-
-
-def screen() -> Iterator[np.ndarray]:
+def screen() -> Iterator[av.VideoFrame]:
     """A page of dark marks on white, as letters are, and a pointer."""
     width, height = SCREEN
     random = np.random.default_rng(0)
@@ -103,7 +88,7 @@ def screen() -> Iterator[np.ndarray]:
         x, y = (np.array([0.5 + 0.4 * np.cos(n / 20), 0.5 + 0.4 * np.sin(n / 13)]) * SCREEN).astype(int)
         for row in range(16):
             shown[y + row, x : x + row // 2 + 2] = 0
-        yield av.VideoFrame.from_ndarray(shown, "rgb24").reformat(format="yuv420p").to_ndarray()
+        yield av.VideoFrame.from_ndarray(shown, "rgb24").reformat(format="yuv420p")
 
 
 def measure(film: Path, engine: str, backend: str, rounds: int) -> tuple[float, float, float, float]:

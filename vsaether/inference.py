@@ -67,7 +67,7 @@ class Inference:
 
         def network(clip: vs.VideoNode) -> vs.VideoNode:
             return (
-                reuse.compute_once(clip, lambda each: self._infer(each, period))
+                reuse.compute_once(clip, lambda each: self._infer(each, period), period)
                 if self.reuse
                 else self._infer(clip, period)
             )

@@ -25,7 +25,9 @@ KEPT = 256 << 20
 One result is always kept, however large."""
 
 _WAITING = 4
-"""Results that the network's node itself keeps: a frame equal to one just done may ask for it again."""
+"""Results that the network's node itself keeps: a frame equal to one just done may ask for it again. Of tiles and
+alpha, too, those of so many frames are kept: what returns after longer, `finish_once` knows, in a
+fraction of the bytes. Each byte kept costs time where nothing repeats: it is memory that is new to the processor."""
 
 
 def available() -> bool:
@@ -34,12 +36,15 @@ def available() -> bool:
     return plugin is not None and hasattr(plugin, "Reuse") and "pixels:" in plugin.Reuse.signature
 
 
-def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode]) -> vs.VideoNode:
-    """Pass a clip through infer, a network; of frames with equal samples only one."""
+def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode], period: int) -> vs.VideoNode:
+    """Pass a clip through infer, a network; of frames with equal samples only one.
+
+    ``period`` of the clip's frames, tiles for instance, make one of the film.
+    """
     result = infer(rgb)
     for node in (rgb, result):
         node.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
-    return vs.core.aether.Reuse(rgb, result, _kept())
+    return vs.core.aether.Reuse(rgb, result, min(_kept(), _WAITING * period * (_bytes(rgb) + _bytes(result))))
 
 
 def finish_once(clip: vs.VideoNode, result: vs.VideoNode, props: Sequence[str], pixels: int) -> vs.VideoNode:
@@ -50,6 +55,11 @@ def finish_once(clip: vs.VideoNode, result: vs.VideoNode, props: Sequence[str], 
     """
     result.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
     return vs.core.aether.Reuse(clip, result, _kept(), props, pixels)
+
+
+def _bytes(clip: vs.VideoNode) -> int:
+    """Of the samples of a frame, which are not subsampled."""
+    return clip.width * clip.height * clip.format.num_planes * clip.format.bytes_per_sample
 
 
 def _kept() -> int:

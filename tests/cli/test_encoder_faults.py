@@ -1,12 +1,15 @@
 """An encoder that fails, or makes what it was not given: no such segment is kept, and the same command goes on."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
-from av.error import ExternalError
+from av.error import ExternalError, FFmpegError
 
+from vsaether.media import segments
 from vsaether.media.manifest import JobFolder
 from vsaether.media.segments import SegmentWriter
 
@@ -63,3 +66,46 @@ def test_what_is_not_right_is_not_kept(
     result = run(source, out, *PARTS)
     assert (result.code, "2 segments of 30 frames are complete" in result.err) == (0, True)
     assert packets(out) == packets(tmp_path / "whole.mkv")
+
+
+@pytest.mark.parametrize(("codec", "found"), [("libx264", 20), ("libx265", 1)])
+def test_a_decoder_that_leaves_the_loop_filter_out_finds_the_same_damage(
+    tmp_path: Path, codec: str, found: int
+) -> None:
+    """Bits flipped one at a time: what a full decoding says is said, too. (Of HEVC nearly all have a meaning.)"""
+    source = make_video(tmp_path / "in.mkv", size=(160, 96), codec=codec, pts=[40 * i for i in range(8)])
+    with av.open(str(source)) as file:
+        header, packets = file.streams.video[0].codec_context.extradata, list(file.demux(video=0))
+    given = [(bytes(packet), packet.pts, packet.dts) for packet in packets if packet.size]
+
+    def decoded(quick: bool, packets: list[tuple]) -> tuple[str, list[bytes]]:
+        decoder = segments._decoder(codec)
+        decoder.extradata, decoder.thread_count = header, 1
+        if not quick:
+            decoder.options = {}
+        samples, times, corrupt = [], [], False
+        try:
+            for data, pts, dts in [*packets, (None, None, None)]:
+                packet = None if data is None else av.Packet(data)
+                if packet:
+                    packet.pts, packet.dts = pts, dts
+                for frame in decoder.decode(packet):
+                    samples.append(frame.to_ndarray().tobytes())
+                    times.append(frame.pts)
+                    corrupt |= frame.is_corrupt
+        except FFmpegError:
+            return "error", samples
+        return f"{corrupt} {times}", samples
+
+    (whole, exact), (verdict, rough) = decoded(False, given), decoded(True, given)
+    assert verdict == whole == f"False {sorted(pts for _, pts, _ in given if pts is not None)}"
+    assert exact != rough  # there was a filter to leave out
+    generator, told = random.Random(0), []
+    for _ in range(40):
+        place = generator.choices(range(len(given)), [len(data) for data, *_ in given])[0]
+        data = np.frombuffer(given[place][0], np.uint8).copy()
+        data[generator.randrange(data.size)] ^= 1 << generator.randrange(8)
+        flipped = [*given[:place], (data.tobytes(), *given[place][1:]), *given[place + 1 :]]
+        told.append(decoded(True, flipped)[0])
+        assert told[-1] == decoded(False, flipped)[0]
+    assert sum(each != whole for each in told) >= found

@@ -154,6 +154,19 @@ def test_what_is_kept_is_bounded_and_a_failure_is_not_kept(make_clip: Any) -> No
         core.aether.Reuse(clip, clip[:3], 0)
 
 
+@pytest.mark.parametrize("reused", [False, True])
+def test_few_of_the_networks_frames_are_kept(reused: bool, make_clip: Any) -> None:
+    """They are large, and whoever asks for a frame again gets it from what is kept of whole frames' results."""
+    count = 36
+    clip = make_clip([picture(n) for n in range(count)], vs.RGBS).resize.Bicubic(format=vs.YUV420P8, matrix=1)
+    upscaled = vsaether.upscale(clip, "tiny_2x_int8", backend="native", reuse=reused)
+    before, meter = core.used_cache_size, reuse.ReuseMeter()
+    for n in range(2 * count if reused else count):
+        upscaled.get_frame(n % count).close()
+    assert core.used_cache_size - before < count / 2 * SIZE[0] * SIZE[1] * 3 * 4 * (1 + 2 * 2)
+    assert (meter.share or 0) == (0.5 if reused else 0)
+
+
 def test_without_the_plugin_all_is_computed(make_clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(held(3), vs.RGBS)
     monkeypatch.setattr(reuse, "available", lambda: False)

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import av
 
+from vsaether import memory
 from vsaether.errors import MediaError
 
 from .cuts import Cutter, checksum
@@ -75,6 +76,7 @@ class FilmRun:
         self._ending: Future[Record] | None = None
         self._pool = ThreadPoolExecutor(1)
 
+    @memory.settled()
     def run(self, reader: Reader, cutter: Cutter, stop: Callable[[], bool]) -> int | None:
         """Read the film; the number of its segments, or None if ``stop`` said so where a segment ended."""
         segment: Segment | None = None
