@@ -48,8 +48,7 @@ def upscale_with_alpha(
     both = infer(vs.core.std.Interleave([rgb, colour.to_rgb(mask, source)], modify_duration=False))
     both.std.SetVideoCache(mode=0)  # each frame is asked for once; VapourSynth would keep 20 of them, in floats
     picture, opacity = (both.std.SelectEvery(2, i, modify_duration=False) for i in (0, 1))
-    # A bare picture may still hold the source's alpha, of the source's size.
-    plain = finish(picture).std.RemoveFrameProps(PROPERTY)
+    plain = finish(picture)
     made: dict[int, vs.VideoNode] = {}
 
     def choose(n: int, f: vs.VideoFrame) -> vs.VideoNode:

@@ -50,9 +50,7 @@ def upscale_fields(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode]
     fields = as_float(infer(rgb.std.SetFieldBased(TOP_FIRST).std.SeparateFields(modify_duration=False)))
     shift = (scale - 1) / 4
     top, bottom = (
-        fields.std.SelectEvery(2, parity, modify_duration=False)
-        .std.RemoveFrameProps("_Field")
-        .resize.Spline36(src_top=direction * shift)
+        fields.std.SelectEvery(2, parity, modify_duration=False).resize.Spline36(src_top=direction * shift)
         for parity, direction in ((0, 1), (1, -1))
     )
     woven = vs.core.std.Interleave([top, bottom], modify_duration=False).std.DoubleWeave(tff=True)
