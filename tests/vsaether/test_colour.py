@@ -8,7 +8,8 @@ import vapoursynth as vs
 
 import vsaether
 
-from .conftest import assert_same, read_planes
+from .conftest import assert_same, clip_of, read_planes
+from .conftest import noise_clip as noise
 
 core = vs.core
 
@@ -20,13 +21,10 @@ FORMATS = [
     vs.RGB24, vs.RGB27, vs.RGB30, vs.RGB36, vs.RGB42, vs.RGB48, vs.RGBH, vs.RGBS,
 ]  # fmt: skip
 
-COLOUR_TAGS = ("_Matrix", "_Range", "_Transfer", "_Primaries", "_ChromaLocation")
-
 
 def tags(clip: vs.VideoNode, number: int = 0) -> dict[str, Any]:
     with clip.get_frame(number) as frame:
-        props: dict[str, Any] = dict(frame.props)
-    return {key: int(value) for key, value in props.items() if key in COLOUR_TAGS}
+        return dict(frame.props)
 
 
 def flat(format: int, color: list[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
@@ -40,80 +38,53 @@ def assert_flat(clip: vs.VideoNode, colour: list[float], limit: float = 0) -> No
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda preset: preset.name)
-def test_every_format_gives_what_resize_alone_gives(format: int, noise: Any, identity_engine: str) -> None:
+def test_every_format_gives_what_resize_alone_gives(format: int, identity_engine: str) -> None:
     clip = noise(format, 48, 32)
     result = vsaether.upscale(clip, identity_engine, dither="none")
     assert (result.format, result.width, result.height, len(result)) == (clip.format, 96, 64, 1)
 
-    yuv = {} if clip.format.color_family == vs.RGB else {"matrix_in_s": "170m"}
-    rgb = clip.resize.Bicubic(format=vs.RGBS, **yuv).std.Limiter(min=0, max=1).resize.Point(96, 64)
-    back = {} if clip.format.color_family == vs.RGB else {"matrix_s": "170m"}
-    expected = rgb.resize.Bicubic(format=clip.format.id, dither_type="none", **back)
+    matrix = None if clip.format.color_family == vs.RGB else 6
+    rgb = clip.resize.Bicubic(format=vs.RGBS, matrix_in=matrix).std.Limiter(min=0, max=1).resize.Point(96, 64)
+    expected = rgb.resize.Bicubic(format=clip.format.id, dither_type="none", matrix=matrix)
     limit = 1 if clip.format.sample_type == vs.INTEGER else 1e-3 if clip.format.bits_per_sample == 16 else 1e-6
     assert_same(result, expected, limit=limit)
 
 
 @pytest.mark.parametrize("format", [vs.GRAY8, vs.GRAY16, vs.RGB24, vs.RGB48], ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 9), (7, 2), (33, 17)])
-def test_full_range_samples_pass_exactly(
-    format: int, width: int, height: int, noise: Any, identity_engine: str
-) -> None:
+def test_full_range_samples_pass_exactly(format: int, width: int, height: int, identity_engine: str) -> None:
     clip = noise(format, width, height, _Range=1)
     assert_same(vsaether.upscale(clip, identity_engine), clip.resize.Point(2 * width, 2 * height))
 
 
-@pytest.mark.parametrize("full", [0, 1])
-@pytest.mark.parametrize(
-    "tagged",
-    [{"_Matrix": m} for m in (1, 4, 5, 6, 7, 8, 9, 10, 14)]
-    + [{"_Matrix": 12, "_Primaries": 9}, {"_Matrix": 14, "_Transfer": 18}],
-)
-def test_flat_colours_and_tags_come_back(tagged: dict[str, int], full: int, identity_engine: str) -> None:
-    given = {"_Range": full, "_ChromaLocation": 2, **tagged}
-    result = vsaether.upscale(flat(vs.YUV420P10, [420, 500, 540], **given), identity_engine)
-    assert tags(result).items() >= given.items()
-    assert_flat(result, [420, 500, 540], limit=1)
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "given", "guess"),
-    [
-        (640, 480, {}, 6),
-        (720, 576, {"_Matrix": 2}, 5),
-        (1024, 576, {"_Matrix": 0}, 5),
-        (1026, 480, {"_Matrix": 3}, 1),
-        (1280, 720, {}, 1),
-        (640, 480, {"_Primaries": 9}, 9),
-        (640, 480, {"_Transfer": 16}, 9),
-        (640, 480, {"_Transfer": 18}, 9),
-    ],
-)
-def test_untagged_matrix_is_guessed_and_written(
-    width: int, height: int, given: dict[str, int], guess: int, identity_engine: str
-) -> None:
-    result = vsaether.upscale(flat(vs.YUV420P8, [120, 100, 150], width, height, **given), identity_engine)
-    assert tags(result).items() >= {"_Matrix": guess, "_Range": 0}.items()
-    assert_flat(result, [120, 100, 150], limit=1)
-
-
-TAGGED: list[tuple[int, list[float], dict[str, int], list[float], dict[str, int]]] = [
-    (vs.GRAY8, [250], {"_Range": 0}, [235], {"_Range": 0}),  # clamped before inference
-    (vs.RGBS, [1.5, -0.5, 0.25], {}, [1.0, 0.0, 0.25], {}),
-    (vs.RGB24, [16, 100, 235], {"_Range": 0}, [16, 100, 235], {"_Range": 0}),
-    (vs.RGB24, [120, 100, 150], {"_Matrix": 1}, [120, 100, 150], {"_Matrix": 0}),  # of YUV, left there by some filter
-    (vs.YUV444P8, [120, 128, 128], {"_Matrix": 1, "_Transfer": 3, "_Primaries": 0}, [120, 128, 128],
-     {"_Matrix": 1, "_Transfer": 3, "_Primaries": 0}),  # which no conversion knows
+MATRICES = [{"_Matrix": matrix} for matrix in (1, 4, 5, 6, 7, 8, 9, 10, 14)]
+MATRICES += [{"_Matrix": 12, "_Primaries": 9}, {"_Matrix": 14, "_Transfer": 18}]
+KEPT = [{"_Range": full, "_ChromaLocation": 2, **tagged} for tagged in MATRICES for full in (0, 1)]
+GUESSES: list[tuple[int, int, dict[str, int], int]] = [
+    (640, 480, {}, 6), (720, 576, {"_Matrix": 2}, 5), (1024, 576, {"_Matrix": 0}, 5), (1026, 480, {"_Matrix": 3}, 1),
+    (1280, 720, {}, 1), (640, 480, {"_Primaries": 9}, 9), (640, 480, {"_Transfer": 16}, 9),
+    (640, 480, {"_Transfer": 18}, 9),
 ]  # fmt: skip
-"""Format, colour and tags of a clip; colour and tags of the result."""
+"""Size and tags of a clip; the matrix of the result."""
+UNKNOWN = {"_Matrix": 1, "_Transfer": 3, "_Primaries": 0}  # to any conversion
+SOME, OTHER = [420, 500, 540], [120, 100, 150]
+CASES: list[tuple[vs.VideoNode, list[float], dict[str, int], int]] = [
+    *((flat(vs.YUV420P10, SOME, **tagged), SOME, tagged, 1) for tagged in KEPT),
+    *((flat(vs.YUV420P8, OTHER, w, h, **tagged), OTHER, {"_Matrix": m, "_Range": 0}, 1) for w, h, tagged, m in GUESSES),
+    (flat(vs.GRAY8, [250], _Range=0), [235], {"_Range": 0}, 0),  # clamped before inference
+    (flat(vs.RGBS, [1.5, -0.5, 0.25]), [1.0, 0.0, 0.25], {}, 0),
+    (flat(vs.RGB24, [16, 100, 235], _Range=0), [16, 100, 235], {"_Range": 0}, 0),
+    (flat(vs.RGB24, OTHER, _Matrix=1), OTHER, {"_Matrix": 0}, 0),  # of YUV, left there by some filter
+    (flat(vs.YUV444P8, [120, 128, 128], **UNKNOWN), [120, 128, 128], UNKNOWN, 0),
+]
+"""A clip; colour and tags of the result, and by how many codes a sample may be off."""
 
 
-@pytest.mark.parametrize(("format", "colour", "given", "wanted", "tagged"), TAGGED)
-def test_tags_of_other_kinds(
-    format: int, colour: Any, given: Any, wanted: Any, tagged: Any, identity_engine: str
-) -> None:
-    result = vsaether.upscale(flat(format, colour, **given), identity_engine)
+@pytest.mark.parametrize(("clip", "colour", "tagged", "limit"), CASES)
+def test_colours_and_tags(clip: vs.VideoNode, colour: Any, tagged: Any, limit: int, identity_engine: str) -> None:
+    result = vsaether.upscale(clip, identity_engine)
     assert tags(result).items() >= tagged.items()
-    assert_flat(result, wanted)
+    assert_flat(result, colour, limit)
 
 
 def test_matrix_and_range_can_be_overridden_or_given_by_the_deprecated_tag(identity_engine: str) -> None:
@@ -137,7 +108,7 @@ def test_frames_tagged_otherwise_come_out_in_the_colour_of_frame_0(identity_engi
 
 
 @pytest.mark.parametrize("location", [0, 1, 2, 3, 4, 5])
-def test_chroma_stays_in_place(location: int, make_clip: Any, planes: Any, make_engine: Any) -> None:
+def test_chroma_stays_in_place(location: int, make_engine: Any) -> None:
     """Chroma that grows linearly over the picture still lies on the same line after interpolation to twice the size."""
     width, height = 64, 48
     offset_x = 0.5 if location in (1, 3, 5) else 0.0
@@ -150,20 +121,20 @@ def test_chroma_stays_in_place(location: int, make_clip: Any, planes: Any, make_
         return 0.002 * x + 0.003 * y - 0.12
 
     u = ramp((height // 2, width // 2), 1)
-    clip = make_clip([[np.full((height, width), 0.5), u, -u]], vs.YUV420PS, _Matrix=1, _ChromaLocation=location)
-    result = vsaether.upscale(clip, str(make_engine(kernels=(), linear=True)))
+    clip = clip_of([[np.full((height, width), 0.5), u, -u]], vs.YUV420PS, _Matrix=1, _ChromaLocation=location)
+    result = vsaether.upscale(clip, make_engine(kernels=(), linear=True))
     assert tags(result)["_ChromaLocation"] == location
-    got, expected = planes(result)[1], ramp((height, width), 2)
+    got, expected = read_planes(result)[1], ramp((height, width), 2)
     inside = (slice(8, -8), slice(8, -8))
     assert abs(got - expected)[inside].max() < 1e-4  # a quarter of a pixel is 5e-4
 
 
 @pytest.mark.parametrize("dither", ["none", "ordered", "random", "error_diffusion"])
-def test_dither(dither: str, make_clip: Any, planes: Any, make_engine: Any) -> None:
+def test_dither(dither: str, make_engine: Any) -> None:
     """Between two codes, dithering gives both of them; without it, only one. It is the same every time."""
-    engine = str(make_engine(kernels=(), linear=True))
-    clip = make_clip([[np.linspace(100, 104, 64).round()[None].repeat(16, 0)]], vs.GRAY8, _Range=1)
-    first, second = (planes(vsaether.upscale(clip, engine, dither=dither))[0][4:-4, 4:-4] for _ in range(2))
+    engine = make_engine(kernels=(), linear=True)
+    clip = clip_of([[np.linspace(100, 104, 64).round()[None].repeat(16, 0)]], vs.GRAY8, _Range=1)
+    first, second = (read_planes(vsaether.upscale(clip, engine, dither=dither))[0][4:-4, 4:-4] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert (first.var(0).max() == 0) == (dither == "none")
     assert {100, 104} <= set(first.ravel()) <= {100, 101, 102, 103, 104}

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import vapoursynth as vs
@@ -12,13 +13,13 @@ import presets
 import vsaether
 from vsaether import EngineError, engines
 
+from .conftest import clip_of, read_planes
+
 
 def test_facts_are_read_from_the_file(make_engine: Any) -> None:
-    metadata = {"name": "small_3x", "variant": "aether_small", "bytes_per_pixel": "99.5"}
-    engine = engines.resolve(make_engine(precision="int8", scale=3, metadata=metadata))
-    assert (engine.name, engine.variant, engine.scale, engine.precision) == ("small_3x_int8", "aether_small", 3, "int8")
-    assert (engine.radius, engine.bytes_per_pixel, engine.licence) == (3, 100, "MIT")
-    assert engine.model == engine.path.read_bytes()
+    path = make_engine(precision="int8", scale=3, metadata={"bytes_per_pixel": "99.5"})
+    expected = engines.Engine("toy_3x_int8", path, "aether_toy", 3, "int8", 3, 100, "MIT", b"")
+    assert (engines.resolve(path), engines.resolve(path).model) == (expected, path.read_bytes())
 
 
 def test_what_is_refused_is_an_error_of_the_filter(make_engine: Any, tmp_path: Path) -> None:
@@ -28,11 +29,10 @@ def test_what_is_refused_is_an_error_of_the_filter(make_engine: Any, tmp_path: P
         value.type.tensor_type.shape.dim[1].dim_value = 1
     onnx.save(gray, tmp_path / "gray.onnx")
     foreign = make_engine(metadata={"licence": ""})
-    for path, said in ((foreign, "aether_licence"), (tmp_path / "gray.onnx", "3, H, W"), ("x\0.onnx", "null byte")):
+    refused: list[tuple[Any, str]] = [(foreign, "aether_licence"), (tmp_path / "gray.onnx", "3, H, W")]
+    for engine, said in (*refused, ("x\0.onnx", "null byte"), (3, "must be a name")):
         with pytest.raises(EngineError, match=said):
-            engines.resolve(path)
-    with pytest.raises(EngineError, match="must be a name"):
-        engines.resolve(3)  # pyright: ignore[reportArgumentType]
+            engines.resolve(engine)
 
 
 def test_presets_are_found_by_name_and_refused_where_damaged_or_exchanged(
@@ -59,15 +59,14 @@ def test_presets_are_found_by_name_and_refused_where_damaged_or_exchanged(
         engines.resolve("toy_2x_int8")
 
 
-def test_released_engines_keep_flat_pictures_flat(presets_dir: Path, planes: Any) -> None:
+def test_released_engines_keep_flat_pictures_flat(presets_dir: Path) -> None:
     """Black, white, the pure colours, gray, and all that are of dark, half and bright."""
     colours = [c for c in itertools.product((0.0, 0.5, 1.0), repeat=3) if 0.5 not in c or len(set(c)) != 2]
-    blank = vs.core.std.BlankClip(format=vs.RGBS, width=40, height=32, length=1)
-    clip = vs.core.std.Splice([blank.std.BlankClip(color=colour) for colour in colours])
+    clip = clip_of([[np.full((32, 40), value) for value in colour] for colour in colours], vs.RGBS)
     for engine in engines.available():
         upscaled = vsaether.upscale(clip, engine.name)
         for number, colour in enumerate(colours):
-            for plane, value in zip(planes(upscaled, number), colour, strict=True):
+            for plane, value in zip(read_planes(upscaled, number), colour, strict=True):
                 error = abs(plane - value)
                 assert error[16:-16, 16:-16].max() <= 1 / 255, (engine.name, colour)
                 assert error.max() <= 2 / 255, (engine.name, colour)

@@ -13,59 +13,46 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("arch", "chainner_nodes", "export", "presets", "training", "vsaether")
 PLACES = {"vsaether/system.py", "presets/files.py", "vsaether/native/system.c"}
+HEADERS = {"immintrin.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "string.h"}
 
 ABSENT = {
-    "modules": "curses fcntl grp posix pty pwd readline resource syslog termios tty",
-    "os": "chown chroot confstr fchdir fchown fdatasync fork forkpty fstatvfs getegid geteuid getgid getgroups"
+    "": "curses fcntl grp posix pty pwd readline resource syslog termios tty",
+    "os.": "chown chroot confstr fchdir fchown fdatasync fork forkpty fstatvfs getegid geteuid getgid getgroups"
     " getloadavg getpgid getpgrp getpriority getsid getuid killpg lchown lockf mkfifo mknod nice openpty pathconf pread"
-    " pwrite sendfile setegid seteuid setgid setgroups setpgid setpriority setsid setuid statvfs sync sysconf uname"
-    " wait wait3 wait4 writev O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC",
-    "signal": "SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 SIGXCPU SIGXFSZ"
+    r" pwrite sendfile setegid seteuid setgid setgroups setpgid setpriority setsid setuid statvfs sync sysconf uname"
+    r" wait wait3 wait4 writev O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC posix_\w+ sched_\w+",
+    "signal.": "SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 SIGXCPU SIGXFSZ"
     " alarm pause pthread_kill pthread_sigmask setitimer siginterrupt sigpending sigwait",
-    "time": "clock_gettime clock_settime tzset",
+    "time.": "clock_gettime clock_settime tzset",
 }
 """Of Python's library, as its documentation has it under Availability."""
-NAMES = {module: set(names.split()) for module, names in ABSENT.items()}
-HEADERS = {"immintrin.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "string.h"}
+UNPORTABLE = re.compile(
+    r"ctypes\.CDLL\(None\)|'/(proc|sys)/.*'|(.+\.)?(read_text|write_text)\((?!.*encoding=).*|"
+    r"open\((?!.*encoding=)(?!.*'\w?\+?b).*|"
+    + "|".join(re.escape(module) + f"({names.replace(' ', '|')})" for module, names in ABSENT.items()),
+    re.DOTALL,
+)
 
 
 def unportable(source: str) -> Iterator[str]:
-    """What in a Python source only POSIX systems have."""
+    """What in a Python source only POSIX systems have, or reads text in the system's encoding."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            yield from NAMES["modules"].intersection(names)
-        if isinstance(node, ast.ImportFrom) and node.module in NAMES:
-            yield from NAMES[node.module].intersection(alias.name for alias in node.names)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module, name = node.value.id, node.attr
-            if name in NAMES.get(module, ()) or (module == "os" and name.startswith(("posix_", "sched_"))):
-                yield f"{module}.{name}"
-        if isinstance(node, ast.Call) and ast.unparse(node) == "ctypes.CDLL(None)":
-            yield "ctypes.CDLL(None)"
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.startswith(("/proc/", "/sys/"))
-        ):
-            yield node.value
-        if isinstance(node, ast.Call) and not any(keyword.arg == "encoding" for keyword in node.keywords):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            modes = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
-            binary = any(isinstance(mode, str) and "b" in mode for mode in modes)
-            if called in ("read_text", "write_text") or (isinstance(node.func, ast.Name) and called == "open"):
-                yield from [] if binary else [f"{called} without an encoding"]
+        asked: list[str] = []
+        match node:
+            case ast.Import(names):
+                asked = [alias.name for alias in names]
+            case ast.ImportFrom(str(module), names):
+                asked = [module, *(f"{module}.{alias.name}" for alias in names)]
+            case ast.Attribute() | ast.Call() | ast.Constant():
+                asked = [ast.unparse(node)]
+        yield from filter(UNPORTABLE.fullmatch, asked)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_python_asks_the_system_in_one_place(package: str) -> None:
-    found = {
-        f"{path.relative_to(ROOT).as_posix()}: {what}"
-        for path in (ROOT / package).rglob("*.py")
-        for what in unportable(path.read_text())
-        if path.relative_to(ROOT).as_posix() not in PLACES
-    }
-    assert not found
+    paths = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / package).rglob("*.py")}
+    found = {name: [*unportable(path.read_text("utf-8"))] for name, path in paths.items() if name not in PLACES}
+    assert not {name: asked for name, asked in found.items() if asked}
 
 
 def test_c_and_cpp_ask_the_system_in_one_place() -> None:
@@ -79,17 +66,11 @@ def test_c_and_cpp_ask_the_system_in_one_place() -> None:
 
 
 def test_what_is_unportable_is_found() -> None:
-    source = "import os, signal, ctypes, resource\nfrom os import getuid\nos.sysconf('x'); signal.SIGHUP\n"
-    source += "path.read_text(); open('x', 'rb'); open('y', encoding='utf-8')\n"
-    assert sorted(unportable(f"{source}ctypes.CDLL(None); open('/proc/self/statm', 'rb')")) == [
-        "/proc/self/statm",
-        "ctypes.CDLL(None)",
-        "getuid",
-        "os.sysconf",
-        "read_text without an encoding",
-        "resource",
-        "signal.SIGHUP",
-    ]
+    bad = "import resource\nos.sysconf\nsignal.SIGHUP\nctypes.CDLL(None)\n'/proc/self/statm'\nos.sched_yield\n"
+    bad += "a.b().read_text()\nopen('x', 'r')"
+    good = "import os, signal, ctypes\nopen('x', 'rb')\nopen('y', encoding='utf-8')\npath.write_text('x', encoding='y')"
+    found = set(unportable(f"{good}\nfrom os import getuid\n{bad}"))
+    assert found == {"os.getuid", "resource", *bad.splitlines()[1:]}
 
 
 def test_a_process_takes_its_share_of_the_cores() -> None:
