@@ -15,13 +15,15 @@ import vapoursynth as vs
 import presets
 import vsaether
 
+from ..docs.test_pages import ROOT, blocks
+from ..vsaether.conftest import clip_of, read_planes
+
 vsscale = pytest.importorskip("vsscale", reason="vsjetpack is not installed")
 mlrt = pytest.importorskip("vsscale.mlrt", reason="vsjetpack is not installed")
 
 core = vs.core
 WIDTH, HEIGHT = 96, 64
 CODE = 1 / 255
-
 
 ENGINES = [pytest.param(path, id=path.stem) for path in sorted(presets.DIR.glob("*/*.onnx"))]
 BACKENDS = {"ort": mlrt.Backend.ORT_CPU, "ov": mlrt.Backend.OV_CPU}
@@ -34,20 +36,11 @@ def clip() -> vs.VideoNode:
     waves = [0.5 + 0.4 * np.sin(9 * x + 5 * y * y), (x + y) / 3, 0.5 + 0.4 * np.cos(40 * x * y)]
     waves[1][20:40, 30:50] = 1.0
     waves[2][::8] = 0.0
-    blank = core.std.BlankClip(format=vs.RGBS, width=WIDTH, height=HEIGHT, length=2, keep=True)
-
-    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        frame = f.copy()
-        for plane, values in enumerate(waves):
-            np.asarray(frame[plane])[:] = np.roll(values, n, axis=1)
-        return frame
-
-    return blank.std.ModifyFrame(blank, fill)
+    return clip_of([[np.roll(values, n, axis=1) for values in waves] for n in range(2)], vs.RGBS)
 
 
 def planes(clip: vs.VideoNode, number: int = 0) -> np.ndarray:
-    with clip.get_frame(number) as frame:
-        return np.stack([np.array(frame[plane], dtype=np.float64) for plane in range(3)]).clip(0, 1)
+    return np.stack(read_planes(clip, number)).clip(0, 1)
 
 
 def scale(path: Path, backend: Any, clip: vs.VideoNode, **options: Any) -> vs.VideoNode:
@@ -62,8 +55,7 @@ def test_like_vsaether(path: Path, name: str, clip: vs.VideoNode) -> None:
     if int8 and name == "ov" and vsaether.backends.OpenVINO.note("int8"):  # which no host but vsaether corrects
         pytest.skip("OpenVINO's own int8 is not exact on this processor (no VNNI): not tested")
     output = scale(path, BACKENDS[name], clip)
-    assert output.format.id == vs.RGBS
-    assert (output.width, output.height, output.num_frames) == (2 * WIDTH, 2 * HEIGHT, 2)
+    assert (output.format.id, output.width, output.height, len(output)) == (vs.RGBS, 2 * WIDTH, 2 * HEIGHT, 2)
     expected = vsaether.upscale(clip, engine=path, backend=name)
     for number in range(2):
         ours, theirs = planes(expected, number), planes(output, number)
@@ -89,14 +81,13 @@ def test_tiles(preset: str, clip: vs.VideoNode) -> None:
     assert abs(whole - scaled(tilesize=(WIDTH, 16))).max() > 2 * CODE
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_video(name: str, clip: vs.VideoNode) -> None:
-    """A YUV 4:2:0 clip, taken to RGBS and back as the documentation says."""
-    video = clip.resize.Bicubic(format=vs.YUV420P8, matrix_s="709")
-    rgb = video.resize.Bicubic(format=vs.RGBS)
-    result = scale(presets.path("tiny_2x", "int8"), BACKENDS[name], rgb)
-    result = result.resize.Bicubic(format=vs.YUV420P8, matrix_s="709")
-    with result.get_frame(1) as frame, video.get_frame(1) as before:
-        luma, source = (np.array(each[0], dtype=np.float64) for each in (frame, before))
-    half = luma.reshape(HEIGHT, 2, WIDTH, 2).mean((1, 3))
-    assert abs(half - source).mean() < 3
+def test_the_script_of_the_page(clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From YUV 4:2:0 to RGBS and back."""
+    monkeypatch.chdir(ROOT)
+    [script] = blocks(ROOT / "docs" / "hosts" / "vsjetpack.md", "python")
+    names = {"clip": clip.resize.Bicubic(format=vs.YUV420P8, matrix=1)}
+    [source, *_] = read_planes(names["clip"], 1)
+    exec(compile(script, "script.vpy", "exec"), names)
+    assert names["clip"].format.id == vs.YUV420P8
+    luma = read_planes(names["clip"], 1)[0]
+    assert abs(luma.reshape(HEIGHT, 2, WIDTH, 2).mean((1, 3)) - source).mean() < 3
