@@ -19,28 +19,18 @@ SHAPES = [(1, 48, 48, 7, 2, 3, 3), (0, 48, 0, 3, 2, 2, 2)]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked wheel."""
+def dll(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin, of the unpacked wheel, which holds nothing else that is native."""
     wheels = list(BUILT.glob("aethernet-*.whl"))
     if not wheels:
         pytest.skip("the wheel for Windows was not built; make windows builds it")
     assert [path.name.split("-", 2)[2] for path in wheels] == ["py3-none-win_amd64.whl"]
-    folder = tmp_path_factory.mktemp("wheel")
-    with zipfile.ZipFile(wheels[0]) as file:
-        file.extractall(folder, [name for name in file.namelist() if name.startswith("vapoursynth/")])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dll(wheel: Path) -> Path:
-    """The plugin."""
-    return wheel / "vapoursynth" / "plugins" / "aether" / "libaether.dll"
-
-
-def test_the_plugin_is_in_the_wheel(wheel: Path, dll: Path) -> None:
-    assert {path.name for path in dll.parent.iterdir()} == {"libaether.dll", "manifest.vs"}
-    assert (dll.parent / "manifest.vs").read_text().splitlines() == ["[VapourSynth Manifest V1]", "libaether"]
-    assert not list(wheel.rglob("*.so"))
+    shutil.unpack_archive(wheels[0], folder := tmp_path_factory.mktemp("wheel"), "zip")
+    plugin = folder / "vapoursynth" / "plugins" / "aether"
+    assert {path.name for path in plugin.iterdir()} == {"libaether.dll", "manifest.vs"}
+    assert (plugin / "manifest.vs").read_text().splitlines() == ["[VapourSynth Manifest V1]", "libaether"]
+    assert not list(folder.rglob("*.so"))
+    return plugin / "libaether.dll"
 
 
 def test_the_plugin_is_one_that_vapoursynth_loads(dll: Path) -> None:
