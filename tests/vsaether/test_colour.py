@@ -1,5 +1,6 @@
 """Colour: any format in, the same colours out. The engines here only scale, so that nothing else changes them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,12 @@ def tags(clip: vs.VideoNode, number: int = 0) -> dict[str, Any]:
         return dict(frame.props)
 
 
-def flat(format: int, color: list[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
+def flat(format: int, color: Sequence[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
     clip = core.std.BlankClip(format=format, color=color, width=width, height=height, length=2, keep=True)
     return clip.std.SetFrameProps(**props) if props else clip
 
 
-def assert_flat(clip: vs.VideoNode, colour: list[float], limit: float = 0) -> None:
+def assert_flat(clip: vs.VideoNode, colour: Sequence[float], limit: float = 0) -> None:
     for plane, value in zip(read_planes(clip), colour, strict=True):
         assert abs(plane - value).max() <= limit
 
@@ -68,7 +69,7 @@ GUESSES: list[tuple[int, int, dict[str, int], int]] = [
 """Size and tags of a clip; the matrix of the result."""
 UNKNOWN = {"_Matrix": 1, "_Transfer": 3, "_Primaries": 0}  # to any conversion
 SOME, OTHER = [420, 500, 540], [120, 100, 150]
-CASES: list[tuple[vs.VideoNode, list[float], dict[str, int], int]] = [
+CASES: list[tuple[vs.VideoNode, Sequence[float], dict[str, int], int]] = [
     *((flat(vs.YUV420P10, SOME, **tagged), SOME, tagged, 1) for tagged in KEPT),
     *((flat(vs.YUV420P8, OTHER, w, h, **tagged), OTHER, {"_Matrix": m, "_Range": 0}, 1) for w, h, tagged, m in GUESSES),
     (flat(vs.GRAY8, [250], _Range=0), [235], {"_Range": 0}, 0),  # clamped before inference

@@ -30,7 +30,8 @@ def test_what_is_refused_is_an_error_of_the_filter(make_engine: Any, tmp_path: P
     onnx.save(gray, tmp_path / "gray.onnx")
     foreign = make_engine(metadata={"licence": ""})
     refused: list[tuple[Any, str]] = [(foreign, "aether_licence"), (tmp_path / "gray.onnx", "3, H, W")]
-    for engine, said in (*refused, ("x\0.onnx", "null byte"), (3, "must be a name")):
+    refused += [("x\0.onnx", "null byte"), (3, "must be a name")]
+    for engine, said in refused:
         with pytest.raises(EngineError, match=said):
             engines.resolve(engine)
 

@@ -20,7 +20,7 @@ from .conftest import noise_clip as noise
 core = vs.core
 
 
-def blank(format: int, width: int = 64, **props: Any) -> vs.VideoNode:
+def blank(format: int, width: int = 64, **props: int) -> vs.VideoNode:
     clip = core.std.BlankClip(format=format, width=width, height=64, length=1, keep=True)
     return clip.std.SetFrameProps(**props) if props else clip
 
@@ -139,7 +139,10 @@ UNFIT: list[tuple[vs.VideoNode, str]] = [
     (core.std.Splice([blank(vs.RGB24, width) for width in (32, 64)], mismatch=True), VARIABLE),
     (core.std.Splice([blank(each) for each in (vs.RGB24, vs.GRAY8)], mismatch=True), VARIABLE),
     *(
-        (blank(vs.YUV444P8, **{key: value}), f"frame 0 has {key}=.*; it must be one whole number; set it")
+        (
+            blank(vs.YUV444P8).std.SetFrameProps(**{key: value}),
+            f"frame 0 has {key}=.*; it must be one whole number; set it",
+        )
         for key, value in itertools.product(PROPERTIES, ([1, 1], "x", 1.0))
     ),
     (blank(vs.GRAY32), "Gray32 has more than 16 bits a sample; convert"),
