@@ -103,11 +103,11 @@ def probe(kind: str) -> dict[str, Any]:
 
 def check(kind: str, engine: str) -> dict[str, Any]:
     """The filter's 8-bit result on a picture of blobs and noise, against the CPU's in float32."""
-    width, height = CHECK_SIZE
+    width, height = size = CHECK_SIZE if kind != "ort" else (64, 48)
     clip = blobs(width, height)
     frames = []
     for backend, name in ((kind, engine), ("ort", engine.replace("fp16", "fp32"))):
-        up = vsaether.upscale(clip, name, backend=KINDS[backend](num_streams=1), tile=CHECK_SIZE, dither="none")
+        up = vsaether.upscale(clip, name, backend=KINDS[backend](num_streams=1), tile=size, dither="none")
         with up.get_frame(0) as frame:
             frames.append([np.asarray(frame[i]).astype(np.int32) for i in range(3)])
     difference = [np.abs(a - b) for a, b in zip(*frames, strict=True)]
@@ -158,7 +158,7 @@ def filter_speed(kind: str, engine: str, width: int, height: int, streams: int) 
     """Frames a second, YUV420P8 to YUV420P8, through vsaether.upscale, the whole frame as one tile."""
     backend, clip = KINDS[kind](num_streams=streams), noise(width, height, 100_000)
     up = vsaether.upscale(clip, engine, backend=backend, tile=(width, height), reuse=False)  # all frames are the same
-    return pace(up)
+    return pace(up, seconds(kind))
 
 
 def plugin_speed(kind: str, engine: str, width: int, height: int) -> dict[str, Any]:
@@ -166,10 +166,15 @@ def plugin_speed(kind: str, engine: str, width: int, height: int) -> dict[str, A
     clip = core.std.BlankClip(
         format=vs.RGBS, width=width, height=height, length=100_000, color=[0.3, 0.5, 0.7], keep=True
     )
-    return pace(KINDS[kind](num_streams=3).run(clip, engines.resolve(engine)))
+    return pace(KINDS[kind](num_streams=3).run(clip, engines.resolve(engine)), seconds(kind))
 
 
-def pace(clip: vs.VideoNode) -> dict[str, Any]:
+def seconds(kind: str) -> float:
+    """How long frames are counted; on a CPU, which is for trying the script, one is enough."""
+    return 0.0 if kind == "ort" else SECONDS
+
+
+def pace(clip: vs.VideoNode, least: float) -> dict[str, Any]:
     """Frames a second, after the first frame; the time of that beside it, which holds the library's preparations."""
     start = time.perf_counter()
     clip.get_frame(0).close()
@@ -180,11 +185,11 @@ def pace(clip: vs.VideoNode) -> dict[str, Any]:
     for frame in core.std.Trim(clip, 9).frames(close=True):
         del frame
         count += 1
-        if time.perf_counter() - start > SECONDS:
+        if time.perf_counter() - start > least:
             break
-    seconds = time.perf_counter() - start
+    took = time.perf_counter() - start
     core.clear_cache()
-    return {"first_frame_s": first, "frames": count, "fps": count / seconds, "median_ms": 1000 * seconds / count}
+    return {"first_frame_s": first, "frames": count, "fps": count / took, "median_ms": 1000 * took / count}
 
 
 def main() -> int:

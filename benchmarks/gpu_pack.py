@@ -1,8 +1,8 @@
 """What benchmarks.gpu needs on a machine without a network: made into pieces here, put together again there.
 
-A set is a .tar.xz cut into pieces of at most PIECE bytes, and manifest.json holds their SHA-256. `core`, the sources
-and weights, is enough for the networks in PyTorch; the other sets are for the filter. `site` of a packed file's name
-is a folder for PYTHONPATH.
+A set is a .tar.xz cut into pieces of at most PIECE bytes, so that a transfer of 64 MiB carries two, and manifest.json
+holds their SHA-256. `core`, the sources and weights, is enough for the networks in PyTorch; the other sets are for the
+filter. `site` of a packed file's name is a folder for PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def pack(out: Path, root: Path, engines: Path | None, only: list[str]) -> dict[s
             (out / piece).write_bytes(content)
             sizes[piece] = len(content)
         manifest[name] = {piece: hashlib.sha256(content).hexdigest() for piece, content in pieces.items()}
-    path.write_text(json.dumps(manifest, indent=1))
+        path.write_text(json.dumps(manifest, indent=1))  # each set on its own: the next may fail
     return sizes
 
 

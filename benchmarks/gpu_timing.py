@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+NO_GRAPH = {"without": "its CUDA graph, which a CPU has not"}
+
 
 @dataclasses.dataclass
 class Machine:
@@ -25,6 +27,11 @@ class Machine:
     def cuda(self) -> bool:
         """Whether it is a GPU; the CPU is for trying the script."""
         return self.device != "cpu"
+
+    @property
+    def compiler(self) -> str:
+        """torch.compile's backend; without a GPU the graph is traced, and no code made of it."""
+        return "inductor" if self.cuda else "eager"
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -99,7 +106,7 @@ def timed(
     run: Callable[[], Any]
     if compiled:
         torch._dynamo.reset()
-        module = torch.compile(net)
+        module = torch.compile(net, backend=machine.compiler)
         run = lambda: module(image)  # noqa: E731
     else:
         run = lambda: net(image)  # noqa: E731
@@ -109,6 +116,8 @@ def timed(
     if machine.cuda:
         result["peak_bytes"] = torch.cuda.max_memory_allocated() - before
     result |= roofline(work, result["median_ms"], machine)
+    if graph and not machine.cuda:
+        result |= NO_GRAPH
     del replay, run
     if machine.cuda:
         torch.cuda.empty_cache()
@@ -116,7 +125,7 @@ def timed(
 
 
 def captured(run: Callable[[], Any], machine: Machine) -> Callable[[], Any]:
-    """The call as a CUDA graph."""
+    """The call as a CUDA graph; as it is on a CPU."""
     if not machine.cuda:
         return run
     stream = torch.cuda.Stream()

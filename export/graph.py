@@ -22,7 +22,6 @@ from .quantizer import quant_convs
 
 OPSETS = range(18, 22)
 DEFAULT_OPSET = 20
-HALF_QDQ_OPSET = 19  # the first in which QuantizeLinear takes float16
 IR_VERSION = 10
 TRACED = (2, 24, 40)  # batch, height and width of the example; torch takes a batch of 1 for a constant
 RULES = (
@@ -49,21 +48,21 @@ def to_onnx(
     and int8 weights behind a DequantizeLinear, all symmetric, weights per output channel. The same model gives the
     same bytes; nodes and weights have the names of the model's modules.
 
-    opset: 18 to 21. half: float16 for all that is not int8, with casts at both ends. static: fixed (height, width);
-    otherwise batch, height and width are dynamic.
+    opset: 18 to 21. half: float16 inside, with casts at both ends, of a network that is not quantised (what is has
+    presets.tensorrt for it). static: fixed (height, width); otherwise batch, height and width are dynamic.
 
-    Raises ValueError for another opset, and for `half` of a quantised model below opset 19.
+    Raises ValueError for another opset, and for `half` of a quantised model.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset is {opset}; allowed are {OPSETS.start} to {OPSETS.stop - 1}.")
     convs = dict(quant_convs(model))
-    if half and convs and opset < HALF_QDQ_OPSET:
-        raise ValueError(f"opset is {opset}; int8 with float16 around it needs {HALF_QDQ_OPSET} or more.")
+    if half and convs:
+        raise ValueError("The network is quantised; export it in float32, and put float16 around its int8 afterwards.")
     channels = cast(Any, model).config.in_chans
     made = _float_model(model, channels, opset, static)
     graph = made.graph
     if convs:
-        qdq.insert(graph, convs, half=half)
+        qdq.insert(graph, convs)
     if half:
         _to_half(graph)
     passes.RemoveUnusedNodesPass()(made)

@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from presets.engine import PREFIX, WHOLE_IMAGE, Metadata
+from presets.engine import WHOLE_IMAGE, Metadata
+from presets.tensorrt import half_around_int8
 
 from .equalise import equalise
 from .errors import ExportError
@@ -65,10 +67,12 @@ def make(
     if static:
         images = [_fit(i, *static) for i in images]
     try:
-        proto = to_onnx(model, opset=opset, half="fp16" in precision, static=static)
+        proto = to_onnx(model, opset=opset, half=precision == "fp16", static=static)
+        set_metadata(proto, metadata(model.config, precision, bytes_per_pixel(proto), name))
+        if precision == "int8_fp16":
+            proto = onnx.load_model_from_string(half_around_int8(serialise(proto)))
     except ValueError as error:
         raise ExportError(f"{precision}: {error}") from error
-    set_metadata(proto, metadata(model.config, precision, bytes_per_pixel(proto), name))
     agreement = verify(proto, model, precision, images, static=static is not None)
     return BuiltEngine(proto, serialise(proto), model, agreement)
 
@@ -76,7 +80,7 @@ def make(
 def metadata(config: Any, precision: Precision, memory: int, name: str) -> dict[str, str]:
     """The metadata_props that our engines carry."""
     radius = config.receptive_radius
-    facts = Metadata(
+    return Metadata(
         name=name,
         variant=config.variant,
         scale=config.scale,
@@ -85,7 +89,6 @@ def metadata(config: Any, precision: Precision, memory: int, name: str) -> dict[
         bytes_per_pixel=memory,
         licence=LICENCE,
     ).props()
-    return facts | ({f"{PREFIX}float": "fp16"} if precision == "int8_fp16" else {})
 
 
 def file_name(name: str, precision: Precision) -> str:

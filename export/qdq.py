@@ -19,15 +19,14 @@ NO_BIAS = 1e-20  # nothing in float32, but not zero
 # That overflows where a channel's weights, and so their step, are nothing beside its bias (33 dB from torch): a step is
 # at least so large that the bias takes half of int32.
 LARGEST_BIAS = 1 << 30
-SMALLEST_HALF = 2.0**-14  # the smallest normal float16: a step below it would lose digits, or be zero
 ONE_TENSOR = ("Relu", "Clip", "LeakyRelu", "DepthToSpace", "Pad", "Reshape", "Slice", "Transpose")
 
 
-def insert(graph: ir.Graph, convs: Mapping[str, QuantConv2d], *, half: bool = False) -> None:
+def insert(graph: ir.Graph, convs: Mapping[str, QuantConv2d]) -> None:
     """Round the inputs and weights of the convolutions named in `convs`, in place.
 
     A node's name is that of its convolution, with the first channel behind it where it is a part of one
-    (ffn.fc1.32). half: the steps are such that float16 holds them exactly.
+    (ffn.fc1.32).
     """
     nodes = [(node, *_module(str(node.name), convs)) for node in graph if node.op_type == "Conv"]
     zero = initializer(graph, ZERO, np.array(0, np.int8))
@@ -36,7 +35,7 @@ def insert(graph: ir.Graph, convs: Mapping[str, QuantConv2d], *, half: bool = Fa
         if conv is None:
             continue
         source = cast(ir.Value, node.inputs[0])
-        step = _step(conv.input_quantizer.scale, half)
+        step = _numpy(conv.input_quantizer.scale)
         key = (source, float(step))
         if key not in rounded:
             scale = initializer(graph, f"{name}.input_scale", step.reshape(()))
@@ -49,7 +48,7 @@ def insert(graph: ir.Graph, convs: Mapping[str, QuantConv2d], *, half: bool = Fa
         node.replace_input_with(0, rounded[key])
     for node, _, conv, start in nodes:
         if conv is not None:
-            _round_weight(graph, node, conv, start, half)
+            _round_weight(graph, node, conv, start)
 
 
 def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
@@ -68,13 +67,12 @@ def _module(name: str, convs: Mapping[str, QuantConv2d]) -> tuple[str, QuantConv
     return name, convs.get(name), None
 
 
-def _step(scale: torch.Tensor, half: bool) -> np.ndarray:
-    step = scale.detach().float().cpu().numpy()
-    return np.maximum(step, SMALLEST_HALF).astype(np.float16).astype(np.float32) if half else step
+def _numpy(step: torch.Tensor) -> np.ndarray:
+    return step.detach().float().cpu().numpy()
 
 
 @torch.no_grad()
-def _round_weight(graph: ir.Graph, node: ir.Node, conv: QuantConv2d, start: int | None, half: bool) -> None:
+def _round_weight(graph: ir.Graph, node: ir.Node, conv: QuantConv2d, start: int | None) -> None:
     """Replace the float weight of a convolution by int8 codes and a DequantizeLinear."""
     name, label = str(node.name), "" if start is None else f".{start}"
     stem = name.removesuffix(label)
@@ -82,7 +80,7 @@ def _round_weight(graph: ir.Graph, node: ir.Node, conv: QuantConv2d, start: int 
     if conv.bias is not None and _is_rounded(node.outputs[0]):
         # The error of so coarse a step is nothing beside the bias that asks for it.
         step = torch.maximum(step, conv.bias.abs() / (conv.input_quantizer.scale * LARGEST_BIAS))
-    scale = _step(step, half)
+    scale = _numpy(step)
     codes = torch.round(conv.weight / torch.from_numpy(scale).to(conv.weight).view(-1, 1, 1, 1)).clamp(-CODES, CODES)
     first = start or 0
     window = slice(first, first + cast(ir.Shape, cast(ir.Value, node.inputs[1]).shape).numpy()[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, gpu_pack
+from benchmarks import gpu, gpu_pack, gpu_page
 from benchmarks.gpu_record import Record, read
 
 ROOT = Path(gpu.__file__).parents[1]
@@ -98,6 +98,25 @@ def test_a_failure_leaves_what_was_measured(tmp_path: Path) -> None:
     entries = read(path)
     assert [entry["step"] for entry in entries] == ["first", "second", "third"]
     assert "ZeroDivisionError" in entries[1]["error"]
-    page = gpu.page(entries)
+    page = gpu_page.page(entries)
     assert "second: ZeroDivisionError" in page
     assert "third" in page
+
+
+def test_the_whole_of_it_runs_without_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps but those of TensorRT, which needs a card, and what a CPU cannot is said; its page has no numbers."""
+    command = ["gpu", "run", "--device", "cpu", "--out", str(tmp_path), "--budget", "3600"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert gpu.main() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"results.jsonl", "dry_run.md"}
+    page = (tmp_path / "dry_run.md").read_text()
+    assert "nothing was measured" in page.splitlines()[0]
+    rows = dict(line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| "))
+    assert [step for step, state in rows.items() if "ran" not in state.split()] in ([], ["trt_rtx probe"])
+    for network in ("small_2x", "tiny_2x", "compact_16x64", "span_48", "plksr_tiny"):
+        assert rows[f"{network}, eager, 8x8"] == "ran"
+        assert all(
+            "ran without its CUDA graph" in rows[f"{network}, {how}, 8x16"] for how in ("graph", "compile, graph")
+        )
+    assert "ran without" in rows["small_2x, fused block, 8x8"]
+    assert rows["ort check small_2x_fp16"] == "ran"

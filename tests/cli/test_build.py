@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import presets
+from presets.tensorrt import half_around_int8
 from vsaether import engines
 from vsaether.backends import TensorRT, TensorRTRTX, lint
 from vsaether.cli import main
@@ -26,7 +28,9 @@ def test_an_engine_is_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     shapes = ["--minShapes=input:1x3x32x32", "--optShapes=input:1x3x256x256", "--maxShapes=input:16x3x1080x1920"]
     assert main([*command, *shapes]) == 0
     assert out.stat().st_size > 100_000
-    assert "Int8" in (tmp_path / "tiny.engine.log").read_text()
+    said = (tmp_path / "tiny.engine.log").read_text()
+    assert "Datatype: Int8" in said
+    assert "Datatype: Half" in said  # outside of int8
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.engine", "tiny.engine.log"}
     assert main(command) == 1
     assert "exists" in capsys.readouterr().err
@@ -37,12 +41,19 @@ def test_an_engine_is_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFi
 def test_without_the_library_the_commands_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TensorRT, "library", classmethod(lambda cls: None))
-    assert main(["build", "small_2x_int8", str(tmp_path / "small.engine")]) == 0
-    out = capsys.readouterr().out
-    assert out.count("trtexec ") == 2
-    assert f"--onnx={engines.resolve('small_2x_int8').path}" in out
-    assert not list(tmp_path.iterdir())
+    """Of an engine's own file, and of int8 with float16 around it, which is written for them and replaces nothing."""
+    monkeypatch.setattr(TensorRT, "library", lambda: None)
+    made = tmp_path / "small_fp16_int8.onnx"
+    for name, source in (("small_2x_fp16", engines.resolve("small_2x_fp16").path), ("small_2x_int8", made)):
+        assert main(["build", name, str(tmp_path / "small.engine")]) == 0
+        out = capsys.readouterr().out
+        assert out.count("trtexec ") == out.count(f"--onnx={source} ") == 2
+        assert ("float16" in out) == (source == made)
+    assert list(tmp_path.iterdir()) == [made]
+    assert made.read_bytes() == half_around_int8(presets.read("small_2x", "int8"))
+    assert engines.resolve(made).precision == "int8"
+    assert main(["build", "small_2x_int8", str(tmp_path / "small.engine")]) == 1
+    assert "exists" in capsys.readouterr().err
 
 
 def test_released_engines_keep_the_rules() -> None:

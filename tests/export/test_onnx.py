@@ -25,6 +25,7 @@ from export.ranges import load_quantized
 from export.runtimes import BACKENDS, load
 from export.verify import Precision, check_structure, serialise, verify
 from presets import int8
+from presets.tensorrt import half_around_int8
 from vsaether import native_graph
 from vsaether.backends import lint
 
@@ -48,10 +49,13 @@ def exported(request: pytest.FixtureRequest, images: list[Tensor]) -> Exported:
     made: dict[tuple[str, Precision], tuple[nn.Module, onnx.ModelProto]] = {}
 
     def get(net: str, precision: Precision) -> tuple[nn.Module, onnx.ModelProto]:
-        if (net, precision) not in made:
+        if precision == "int8_fp16" and (net, precision) not in made:
+            model, proto = get(net, "int8")
+            made[net, precision] = model, onnx.load_model_from_string(half_around_int8(serialise(proto)))
+        elif (net, precision) not in made:
             network = request.getfixturevalue(net)
             model = calibrated(network, images) if "int8" in precision else arch.fuse(network)
-            made[net, precision] = model, to_onnx(model, half="fp16" in precision)
+            made[net, precision] = model, to_onnx(model, half=precision == "fp16")
         return made[net, precision]
 
     return get
@@ -200,8 +204,8 @@ def test_a_dead_channel_keeps_its_bias(
         state["blocks.1.weight_quantizer._amax"][5] = 1e-6
         model = load_quantized(state)
     else:
-        half = tensors(to_onnx(model, half=True))
-        assert min(float(v.min()) for k, v in half.items() if k.endswith("_scale")) > 0
+        half = tensors(onnx.load_model_from_string(half_around_int8(serialise(to_onnx(model)))))
+        assert min(float(v.min()) for k, v in half.items() if k.endswith("_scale")) == 2**-14
     assert all(a.psnr > 45 for a in verify(to_onnx(model), model, "int8", images).values())
 
 
@@ -248,8 +252,10 @@ def test_wrong_options_are_refused(exported: Exported) -> None:
     model, _ = exported("tiny", "int8")
     with pytest.raises(ValueError, match="18 to 21"):
         to_onnx(model, opset=17)
-    with pytest.raises(ValueError, match="float16"):
-        to_onnx(model, half=True, opset=18)
+    with pytest.raises(ValueError, match="float32"):
+        to_onnx(model, half=True)
+    with pytest.raises(ExportError, match=r"int8_fp16: .*float16.*QuantizeLinear"):  # of opset 18 takes no float16
+        pipeline.make(model, "int8_fp16", [], name="tiny_2x", opset=18)
 
 
 def test_verification_finds_a_changed_weight(images: list[Tensor], exported: Exported) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from export import engines, layers
 from export.build.__main__ import main
+from presets.tensorrt import half_around_int8
 
 from .conftest import report_of
 
@@ -22,6 +23,8 @@ def test_engines_are_built_where_there_is_a_builder(checkpoint: Path, tmp_path: 
     report = report_of(tmp_path)
     made = {f["kind"]: f["engine"] for f in report["files"].values() if "engine" in f}
     assert set(made) == {"fp16", "int8_fp16"}
+    around, int8 = ((tmp_path / f"aether_tiny_2x_{kind}_int8.onnx").read_bytes() for kind in ("fp16", "fp32"))
+    assert around == half_around_int8(int8) == half_around_int8(around)
     for facts in made.values():
         data = (tmp_path / facts["file"]).read_bytes()
         assert facts["sha256"] == hashlib.sha256(data).hexdigest()

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,14 @@ def never() -> bytes:
     raise AssertionError("it was built again")
 
 
-def names(folder: Path, but: str = ".lock") -> set[str]:
-    return {path.name for path in folder.iterdir() if path.suffix != but}
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
 def test_it_is_built_once_for_each_key_and_closed_to_others(folder: Path) -> None:
     cache = EngineCache(folder)
     path = cache.get(KEY, lambda: b"engine")
     assert cache.get(KEY, never) == path
-    assert path.read_bytes() == b"engine"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert names(folder) == {f"{digest(KEY)}.engine", f"{digest(KEY)}.json"}
@@ -50,9 +48,12 @@ def test_it_is_built_once_for_each_key_and_closed_to_others(folder: Path) -> Non
     "damage", [b"Engine", b"engi", b"", None, lambda _: "not JSON", lambda text: text.replace('"toy"', '"another"')]
 )
 def test_what_was_not_written_is_built_again(folder: Path, damage: Any) -> None:
-    """An engine that was altered, cut or emptied; a side-car that is missing, damaged, or another engine's."""
+    """An engine that was altered, cut or emptied; a side-car that is missing, damaged, or another engine's. What a kill
+    between the writes leaves goes, and other entries stay.
+    """
     cache = EngineCache(folder)
-    path = cache.get(KEY, lambda: b"engine")
+    path, other = cache.get(KEY, lambda: b"engine"), cache.get({"engine": "other"}, lambda: b"kept")
+    (folder / f"{digest(KEY)}.tmpabc").write_bytes(b"half")
     sidecar = path.with_suffix(".json")
     if damage is None:
         sidecar.unlink()
@@ -60,22 +61,22 @@ def test_what_was_not_written_is_built_again(folder: Path, damage: Any) -> None:
         path.write_bytes(damage)
     else:
         sidecar.write_text(damage(sidecar.read_text()))
-    assert list(cache.verify().values()) != [None]
+    states = cache.verify()
+    assert states.keys() == {path, other}
+    assert states[path] and not states[other]
     assert cache.get(KEY, lambda: b"built again").read_bytes() == b"built again"
-    assert list(cache.verify().values()) == [None]
+    assert cache.verify() == {path: None, other: None}
+    assert not list(folder.glob("*.tmp*"))
 
 
 def test_an_engine_that_fails_its_check_is_not_kept(folder: Path) -> None:
     """The check sees the file that would be loaded; afterwards nothing of it is left."""
-    seen: list[bytes] = []
 
     def check(path: Path) -> None:
-        seen.append(path.read_bytes())
-        raise vsaether.EngineError("another picture")
+        raise vsaether.EngineError(f"another picture than {path.read_bytes()}")
 
-    with pytest.raises(vsaether.EngineError, match="another picture"):
+    with pytest.raises(vsaether.EngineError, match="another picture than b'wrong'"):
         EngineCache(folder).get(KEY, lambda: b"wrong", check)
-    assert seen == [b"wrong"]
     assert names(folder) == set()
     assert EngineCache(folder).get(KEY, lambda: b"right").read_bytes() == b"right"
 
@@ -96,55 +97,32 @@ print(path.read_bytes().decode(), flush=True)
 """
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, word: str) -> subprocess.Popen[str]:
     """A process that gets an engine, and builds it, if it has to, until its input ends, or for 20 seconds."""
     command = [sys.executable, "-c", BUILDER, str(folder)]
     root = Path(vsaether.__file__).parents[1]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
-
-
-def says(process: subprocess.Popen[str], word: str) -> None:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
     assert process.stdout is not None
     assert process.stdout.readline() == f"{word}\n"
-
-
-def test_two_processes_build_once(folder: Path) -> None:
-    """The second says that it waits, and takes the first one's."""
-    with start(folder) as one:
-        says(one, "building")
-        with start(folder) as two:
-            says(two, "waiting")
-            assert one.communicate(timeout=60)[0] == "engine\n"
-            assert two.communicate(timeout=60)[0] == "engine\n"
+    return process
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_build_leaves_no_half_entry(folder: Path, kind: signal.Signals) -> None:
-    """Nor its lock: the next one builds at once."""
-    with start(folder) as process:
-        says(process, "building")
+def test_a_killed_build_leaves_no_half_entry_and_two_build_once(folder: Path, kind: signal.Signals) -> None:
+    """Nor its lock: the next one builds at once. Another says that it waits for that, and takes the same."""
+    with start(folder, "building") as process:
         process.send_signal(kind)
     assert names(folder) == set()
-    began = time.monotonic()
-    assert EngineCache(folder).get({"engine": "toy"}, lambda: b"new").read_bytes() == b"new"
-    assert time.monotonic() - began < 5
-
-
-def test_what_a_kill_between_the_writes_leaves_is_cleaned_up(folder: Path) -> None:
-    cache = EngineCache(folder)
-    cache.get(KEY | {"engine": "other"}, lambda: b"kept")
-    (folder / f"{digest(KEY)}.tmpabc").write_bytes(b"half")
-    (folder / f"{digest(KEY)}.engine").write_bytes(b"engine without side-car")
-    assert cache.get(KEY, lambda: b"whole").read_bytes() == b"whole"
-    assert not list(folder.glob("*.tmp*"))
-    assert len(cache.entries()) == 2
+    with start(folder, "building") as one, start(folder, "waiting") as two:
+        assert one.communicate(timeout=60)[0] == "engine\n"
+        assert two.communicate(timeout=60)[0] == "engine\n"
 
 
 def test_the_least_recently_used_go_first(folder: Path) -> None:
     cache = EngineCache(folder, limit=250)
     for number, name in enumerate("abc"):
-        cache.get({"engine": name}, lambda: bytes(100))
-        os.utime(folder / f"{digest({'engine': name})}.json", (number, number)) if name != "c" else None
+        path = cache.get({"engine": name}, lambda: bytes(100))
+        os.utime(path.with_suffix(".json"), (number, number)) if name != "c" else None
     assert [entry.key["engine"] for entry in cache.entries()] == ["b", "c"]
     cache.get({"engine": "huge"}, lambda: bytes(1000))  # kept though it alone is more than the limit
     assert [entry.key["engine"] for entry in cache.entries()] == ["huge"]
@@ -167,10 +145,9 @@ def test_a_full_disk_is_said(folder: Path) -> None:
 def test_a_folder_that_others_can_write_to_is_refused(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o777)
-    with pytest.raises(vsaether.CacheError, match="chmod 700"):
-        EngineCache(folder).get(KEY, never)
-    with pytest.raises(vsaether.CacheError, match="VSAETHER_CACHE"):
-        EngineCache(Path("/dev/null/cache")).get(KEY, never)
+    for path, remedy in ((folder, "chmod 700"), (Path("/dev/null/cache"), "VSAETHER_CACHE")):
+        with pytest.raises(vsaether.CacheError, match=remedy):
+            EngineCache(path).get(KEY, never)
 
 
 def test_the_command_lists_verifies_and_clears(
@@ -178,9 +155,8 @@ def test_the_command_lists_verifies_and_clears(
 ) -> None:
     monkeypatch.setenv("VSAETHER_CACHE", str(folder))
     path = EngineCache().get(KEY, lambda: bytes(1 << 20))
-    assert main(["cache", "list"]) == 0
+    assert main(["cache", "list"]) == main(["cache", "verify"]) == 0
     assert path.stem[:12] in capsys.readouterr().out
-    assert main(["cache", "verify"]) == 0
     path.write_bytes(b"altered")
     assert main(["cache", "verify"]) == 1
     assert path.name in capsys.readouterr().err

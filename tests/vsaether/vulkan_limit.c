@@ -1,4 +1,5 @@
 /* A Vulkan layer: a device whose memory is VULKAN_LIMIT bytes. Asked for more it answers as a full card does. */
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ typedef struct { int32_t type; void *next; uint32_t version; Resolve instance, d
 enum { LOADER_INSTANCE = 47, LOADER_DEVICE = 48, OUT_OF_DEVICE_MEMORY = -2 };
 
 static Resolve next_instance, next_device;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* pipelines are made by several threads */
 static int64_t taken;
 static struct { uint64_t handle, size; } blocks[4096];
 
@@ -40,23 +42,29 @@ static int32_t create_device(void *physical, const void *info, const void *callb
 
 static int32_t allocate(void *device, const Allocate *info, const void *callbacks, uint64_t *memory) {
     int64_t most = atoll(getenv("VULKAN_LIMIT"));
-    if (taken + (int64_t)info->size > most) return OUT_OF_DEVICE_MEMORY;
     typedef int32_t (*Next)(void *, const Allocate *, const void *, uint64_t *);
-    int32_t result = ((Next)next_device(device, "vkAllocateMemory"))(device, info, callbacks, memory);
-    if (result) return result;
-    size_t i = 0;
-    while (blocks[i].handle) i++;
-    blocks[i].handle = *memory;
-    taken += (int64_t)(blocks[i].size = info->size);
-    return 0;
+    int32_t result = OUT_OF_DEVICE_MEMORY;
+    pthread_mutex_lock(&lock);
+    if (taken + (int64_t)info->size <= most)
+        result = ((Next)next_device(device, "vkAllocateMemory"))(device, info, callbacks, memory);
+    if (!result) {
+        size_t i = 0;
+        while (blocks[i].handle) i++;
+        blocks[i].handle = *memory;
+        taken += (int64_t)(blocks[i].size = info->size);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
 }
 
 static void release(void *device, uint64_t memory, const void *callbacks) {
+    pthread_mutex_lock(&lock);
     for (size_t i = 0; i < 4096; i++)
         if (memory && blocks[i].handle == memory) {
             taken -= (int64_t)blocks[i].size;
             blocks[i].handle = 0;
         }
+    pthread_mutex_unlock(&lock);
     ((void (*)(void *, uint64_t, const void *))next_device(device, "vkFreeMemory"))(device, memory, callbacks);
 }
 

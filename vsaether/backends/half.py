@@ -12,18 +12,9 @@ there may fall on another side of an int8 step.
 
 import functools
 
-import numpy as np
 import onnx
 import vapoursynth as vs
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-
-SMALLEST = 2.0**-14
-"""The smallest normal float16: an int8 step below it would lose digits."""
-
-OPERATORS = {"Add", "Clip", "Concat", "Conv", "DepthToSpace", "Mul", "Pad", "Relu", "Slice", "Sub"}
-"""Those whose float inputs and outputs are of one type, whichever."""
-
-QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+from onnx import ModelProto, TensorProto, helper
 
 
 def as_half(clip: vs.VideoNode) -> vs.VideoNode:
@@ -65,47 +56,9 @@ def half_ends(model: bytes) -> bytes | None:
     return _with_half_ends(proto)
 
 
-@functools.lru_cache(maxsize=8)
-def half_around_int8(model: bytes) -> bytes | None:
-    """An int8 engine with float16 for all that is not int8, ends included; None where one of its operators is unknown.
-
-    TensorRT computes what is not int8 in the file's type. The steps become float16 too; weights whose step would lose
-    digits there are rounded anew with the smallest step that does not.
-    """
-    proto = onnx.load_model_from_string(model)
-    graph = proto.graph
-    if not {node.op_type for node in graph.node} <= OPERATORS | set(QUANTISERS):
-        return None
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in tensors:
-            _widen(tensors[node.input[0]], tensors[node.input[1]])
-    for node in graph.node:
-        if node.op_type in QUANTISERS:
-            _write(scale := tensors[node.input[1]], np.maximum(numpy_helper.to_array(scale), SMALLEST))
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            _write(tensor, numpy_helper.to_array(tensor).astype(np.float16))
-    return _with_half_ends(proto)
-
-
 def _target(node: onnx.NodeProto) -> int | None:
     """The type that a Cast makes; None of another node."""
     return helper.get_attribute_value(node.attribute[0]) if node.op_type == "Cast" else None
-
-
-def _widen(codes: TensorProto, scale: TensorProto) -> None:
-    """Int8 weights for steps of at least SMALLEST, one an output channel or one for all."""
-    steps = numpy_helper.to_array(scale)
-    if codes.data_type != TensorProto.INT8 or not (steps < SMALLEST).any():
-        return
-    values = numpy_helper.to_array(codes)
-    ratio = np.minimum(steps / SMALLEST, 1).reshape(-1, *[1] * (values.ndim - 1))
-    _write(codes, np.rint(values * ratio).astype(np.int8))
-
-
-def _write(tensor: TensorProto, values: np.ndarray) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def _with_half_ends(proto: ModelProto) -> bytes:

@@ -10,7 +10,9 @@ import os
 import pickle
 import subprocess
 import sys
-from typing import ClassVar, Protocol
+import tempfile
+import threading
+from typing import IO, ClassVar, Protocol
 
 import vapoursynth as vs
 
@@ -23,7 +25,7 @@ from .base import tried
 NO_MEMORY = "vkAllocateMemory failed"
 """ncnn's words, on stderr."""
 SECONDS = 300
-"""A card needs one or two; drivers that run out of memory have been seen to wait for ever."""
+"""A card needs one or two."""
 WRONG = 3
 """Exit code where another picture was computed than the CPU's."""
 
@@ -53,30 +55,59 @@ def run(backend: Tried, engine: Engine, width: int, height: int) -> None:
     if python is None:
         _say(f"{backend.name} is not tried beforehand, as there is no Python beside {sys.executable}")
         return
-    try:
-        done = subprocess.run(
-            [python, "-m", __name__],
-            input=pickle.dumps((backend, engine, width, height)),
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise BackendError(f"{backend.name} did not end a trial of {width}x{height} within {SECONDS} seconds") from None
-    said = done.stderr.decode(errors="replace").strip()
-    if done.returncode == 0:
-        return
+    with tempfile.TemporaryFile() as task:
+        pickle.dump((backend, engine, width, height), task)
+        task.seek(0)
+        code, said = _watch([python, "-m", __name__], task)
     if NO_MEMORY in said:
         raise BackendError(f"out of memory on the device, in a trial of {width}x{height}")
-    if done.returncode == WRONG:
+    if code is None:
+        raise BackendError(f"{backend.name} did not end a trial of {width}x{height} within {SECONDS} seconds")
+    if code == WRONG:
         raise EngineError(said.splitlines()[-1])
-    if done.returncode == 1:  # an exception: neither memory nor the picture
+    if code == 1:  # an exception: neither memory nor the picture
         _say(f"{backend.name} could not be tried beforehand: {said[-300:]}")
-        return
-    raise BackendError(
-        f"{backend.name} ended a trial of {width}x{height} with exit code {done.returncode}, as where it runs out of "
-        f"memory: {' '.join(said.split())[-200:]}"
-    )
+    elif code != 0:
+        raise BackendError(
+            f"{backend.name} ended a trial of {width}x{height} with exit code {code}, as where it runs out of memory: "
+            f"{' '.join(said.split())[-200:]}"
+        )
+
+
+def _watch(command: list[str], task: IO[bytes]) -> tuple[int | None, str]:
+    """The exit code of a process, None where it took too long, and what it said on stderr.
+
+    It is ended as soon as it says that memory ran out: from then on a driver may wait for ever for what it did not get.
+    """
+    said, late = "", threading.Event()
+    with subprocess.Popen(
+        command,
+        stdin=task,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        text=True,
+        errors="replace",
+    ) as process:
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(SECONDS, end)
+        timer.start()
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said += line
+                if NO_MEMORY in line:
+                    break
+            else:
+                process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    return None if late.is_set() else process.returncode, said.strip()
 
 
 def main() -> int:

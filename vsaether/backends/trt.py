@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 import vapoursynth as vs
 
+from presets.errors import AetherNetError
+from presets.tensorrt import half_around_int8
+
 from .. import system
 from ..engine_cache import EngineCache
 from ..engines import Engine
@@ -20,7 +23,7 @@ from ..errors import BackendError, EngineError
 from . import builder, lint, selfcheck
 from .base import Common
 from .builder import BuildOptions
-from .half import as_float, as_half, half_around_int8, half_ends, has_half_ends
+from .half import as_float, as_half, half_ends, has_half_ends
 
 OTHER_TYPE = "bits per sample mismatch"
 """The plugin's words for a clip that is not of the engine's type."""
@@ -79,10 +82,19 @@ class TensorRT(Common):
 
     @classmethod
     def refusal(cls, engine: Engine) -> str | None:
-        violations = _violations(engine.model) if engine.precision == "int8" else ()
-        return (
-            f"the graph of {engine.name} breaks rules of TensorRT: {'; '.join(violations[:3])}" if violations else None
-        )
+        if engine.precision != "int8":
+            return None
+        if violations := _violations(engine.model):
+            return f"the graph of {engine.name} breaks rules of TensorRT: {'; '.join(violations[:3])}"
+        try:
+            tensorrt_form(engine)
+        except EngineError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def note(cls, precision: str) -> str | None:
+        return "TensorRT computes in float16 what is not int8" if precision == "int8" else None
 
     def memory(self) -> int | None:
         """Half of the card's: whole frames, and as much again for what the library wants beside them."""
@@ -167,14 +179,28 @@ class TensorRT(Common):
         )
 
 
+def tensorrt_form(engine: Engine) -> bytes:
+    """The ONNX file that TensorRT is given, float32 at its ends: of an int8 engine the form with float16 around int8.
+
+    Raises EngineError where an int8 engine cannot have it.
+    """
+    if engine.precision != "int8":
+        return engine.model
+    try:
+        return _half_around_int8(engine.model)
+    except AetherNetError as error:
+        raise EngineError(f"{engine.name}: {error}") from error
+
+
 def to_build(engine: Engine) -> bytes:
-    """The ONNX file of which an engine is built: float16 outside of int8, and at the ends wherever it is inside."""
+    """The ONNX file of which an engine is built: float16 at the ends wherever it is inside."""
     if engine.precision == "fp32":
         return engine.model
-    half = half_ends(engine.model)
-    if half is None and engine.precision == "int8":
-        half = half_around_int8(engine.model)
-    return half or engine.model
+    model = tensorrt_form(engine)
+    return half_ends(model) or model
+
+
+_half_around_int8 = functools.lru_cache(maxsize=8)(half_around_int8)
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,6 +22,6 @@ class TensorRTRTX(TensorRT):
 
     @classmethod
     def note(cls, precision: str) -> str | None:
-        if precision != "int8":
-            return None
-        return "int8 moves more memory than fp16 in TensorRT for RTX, which writes float32 after it: take fp16"
+        if note := super().note(precision):
+            return f"{note}; int8 moves more memory than fp16 in TensorRT for RTX, so take fp16"
+        return None

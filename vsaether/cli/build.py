@@ -5,7 +5,7 @@ from pathlib import Path
 
 import vsaether
 from presets import files
-from vsaether.backends import TensorRT, TensorRTRTX, builder, lint
+from vsaether.backends import TensorRT, TensorRTRTX, builder, lint, trt
 from vsaether.errors import MediaError
 
 LIBRARIES = {"tensorrt": TensorRT, "tensorrt-rtx": TensorRTRTX}
@@ -26,26 +26,34 @@ class EngineBuild:
 def build(job: EngineBuild) -> str:
     """Build, and say what was built; without the library, the commands for NVIDIA's trtexec instead.
 
-    The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete. Raises
-    MediaError where a file is in the way or the graph breaks a rule, or vapoursynth.Error where it is not taken.
+    The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete. Of an int8
+    engine the form with float16 around int8 is built; without the library it is written beside, as the commands need
+    it. Raises MediaError where a file is in the way or the graph breaks a rule, or vapoursynth.Error where it is not
+    taken.
     """
     engine = vsaether.engines.resolve(job.engine)
     least, best, most = map(builder.parse_shape, job.shapes)
     options = builder.BuildOptions(least, best, most, level=job.level)
     if violations := lint.violations(engine.model):
         raise MediaError(f"{engine.name} is not built: {'; '.join(violations)}")
-    if job.output.exists() and not job.overwrite:
-        raise MediaError(f"{job.output} exists; give another name, or --overwrite")
-    trt = LIBRARIES[job.library].library()
-    if trt is None:
-        lines = [f"{job.library} is not installed here ({LIBRARIES[job.library].install}); with NVIDIA's trtexec:"]
+    backend = LIBRARIES[job.library]
+    library, model, note = backend.library(), trt.tensorrt_form(engine), backend.note(engine.precision)
+    source = engine.path if model == engine.model else job.output.with_name(f"{job.output.stem}_fp16_int8.onnx")
+    for path in (job.output,) if library or source == engine.path else (job.output, source):
+        if path.exists() and not (job.overwrite and not path.samefile(engine.path)):
+            raise MediaError(f"{path} exists; give another name, or --overwrite")
+    if library is None:
+        lines = [f"{job.library} is not installed here ({backend.install}); with NVIDIA's trtexec:"]
+        if source != engine.path:
+            files.write(source, model)
+            lines.append(f"# {source}: {note}")
         for major, form in ((10, "10.12 and later"), (11, "11")):
-            lines.append(f"# TensorRT {form}\n{builder.trtexec(engine.path, job.output, options, major=major)}")
+            lines.append(f"# TensorRT {form}\n{builder.trtexec(source, job.output, options, major=major)}")
         return "\n".join(lines)
     log = job.output.with_name(f"{job.output.name}.log")
     temporary, temporary_log = files.temporary(job.output), files.temporary(log)
     try:
-        data = builder.build(trt, engine.model, options, log_file=temporary_log, progress=True)
+        data = builder.build(library, model, options, log_file=temporary_log, progress=True)
         files.create(temporary, data)
         files.sync(temporary_log)
         temporary_log.replace(log)
@@ -54,4 +62,5 @@ def build(job: EngineBuild) -> str:
     finally:
         temporary.unlink(missing_ok=True)
         temporary_log.unlink(missing_ok=True)
-    return f"{job.output}: {engine.name} for {options.shapes}, {len(data):,} bytes, {job.library} {trt.__version__}"
+    made = f"{job.output}: {engine.name} for {options.shapes}, {len(data):,} bytes, {job.library} {library.__version__}"
+    return f"{made}; {note}" if note else made
