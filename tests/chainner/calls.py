@@ -14,32 +14,24 @@ import chainner_nodes.nodes  # noqa: F401, registers them
 class Context(NodeContext):
     """A context on the CPU that remembers what it is told."""
 
+    aborted = paused = False
+    settings = SettingsParser({"use_cpu": True})
+    storage_dir = Path()
+
     def __init__(self) -> None:
         self.told: list[float] = []
         self.cleanups: set[Callable[[], None]] = set()
-        self.abort = False
-
-    @property
-    def aborted(self) -> bool:
-        return self.abort
-
-    @property
-    def paused(self) -> bool:
-        return False
 
     def set_progress(self, progress: float) -> None:
         self.told.append(progress)
 
-    @property
-    def settings(self) -> SettingsParser:
-        return SettingsParser({"use_cpu": True})
-
-    @property
-    def storage_dir(self) -> Path:
-        raise NotImplementedError
-
     def add_cleanup(self, fn: Callable[[], None], after: Literal["node", "chain"] = "chain") -> None:
         self.cleanups.add(fn)
+
+    def clean(self) -> None:
+        """As at the end of a chain."""
+        for fn in self.cleanups:
+            fn()
 
 
 def nodes() -> dict[str, Any]:

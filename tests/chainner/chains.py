@@ -36,22 +36,26 @@ def find(content: Json, schema: str) -> Json:
     return node
 
 
+def values(content: Json, schema: str) -> Json:
+    """The values of its inputs."""
+    return find(content, schema)["data"]["inputData"]
+
+
 def check(content: Json, schemas: dict[str, Json]) -> None:
     """Assert that nodes, values and edges fit the schemas that a backend lists; only paths may be missing."""
     nodes = {n["id"]: schemas[n["data"]["schemaId"]] for n in content["nodes"]}
-    assert len(nodes) == len(content["nodes"])
-    targets = [e["targetHandle"] for e in content["edges"]]
-    assert len(set(targets)) == len(targets), "two edges end at one input"
+    targets = {e["targetHandle"] for e in content["edges"]}
+    assert (len(nodes), len(targets)) == (len(content["nodes"]), len(content["edges"]))
     for node in content["nodes"]:
-        schema = nodes[node["id"]]
+        schema, given = nodes[node["id"]], node["data"]["inputData"]
         assert len(node["id"]) == 36 and node["data"]["id"] == node["id"] and node["type"] == schema["kind"]
         inputs = {str(i["id"]): i for i in schema["inputs"]}
-        for key, value in node["data"]["inputData"].items():
-            options = [o["value"] for o in inputs[key].get("options", [])]
-            assert not options or value in options, (schema["schemaId"], key, value)
+        assert given.keys() <= inputs.keys(), schema["schemaId"]
         for key, entry in inputs.items():
-            given = key in node["data"]["inputData"] or f"{node['id']}-{key}" in targets
-            assert given or entry["optional"] or entry["kind"] in ("file", "directory"), (schema["schemaId"], key)
+            options = [o["value"] for o in entry.get("options", [])]
+            assert key not in given or not options or given[key] in options, (schema["schemaId"], key)
+            known = key in given or f"{node['id']}-{key}" in targets
+            assert known or entry["optional"] or entry["kind"] in ("file", "directory"), (schema["schemaId"], key)
     for edge in content["edges"]:
         for end, side in (("source", "outputs"), ("target", "inputs")):
             handle = edge[f"{end}Handle"]
@@ -68,12 +72,11 @@ def request(content: Json, schemas: dict[str, Json]) -> list[Json]:
     for node in content["nodes"]:
         schema, inputs = nodes[node["id"]], []
         for entry in schema["inputs"]:
-            edge = edges.get((node["id"], entry["id"]))
-            if edge is None:
-                inputs.append({"type": "value", "value": node["data"]["inputData"].get(str(entry["id"]))})
-            else:
+            if edge := edges.get((node["id"], entry["id"])):
                 outputs = [o["id"] for o in nodes[edge["source"]]["outputs"]]
                 index = outputs.index(int(edge["sourceHandle"][37:]))
                 inputs.append({"type": "edge", "id": edge["source"], "index": index})
+            else:
+                inputs.append({"type": "value", "value": node["data"]["inputData"].get(str(entry["id"]))})
         data.append({"id": node["id"], "schemaId": schema["schemaId"], "inputs": inputs, "nodeType": schema["kind"]})
     return data

@@ -14,22 +14,16 @@ import pytest
 HERE = Path(__file__).parent
 REAL = bool(os.environ.get("CHAINNER_REAL"))
 
-if REAL:
-    sys.path.insert(0, str(Path(os.environ["CHAINNER_SRC"], "backend", "src")))
-else:
-    sys.path.insert(0, str(HERE / "double"))
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(Path(os.environ["CHAINNER_SRC"], "backend", "src") if REAL else HERE / "double")]
 
 
 @pytest.fixture(scope="session")
 def checkout() -> Path:
-    """The chaiNNer checkout."""
-    if not os.environ.get("CHAINNER_SRC"):
+    if "CHAINNER_SRC" not in os.environ:
         pytest.skip("chaiNNer is not compared or run: set CHAINNER_SRC to a checkout of it.")
     return Path(os.environ["CHAINNER_SRC"])
 
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """The Python that runs chaiNNer."""
     return os.environ.get("CHAINNER_PYTHON", sys.executable)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 MB = 1024**2
@@ -21,9 +22,7 @@ class Aborted(Exception):
 
 
 class Progress(ABC):
-    @property
-    @abstractmethod
-    def aborted(self) -> bool: ...
+    aborted: Any
 
     @abstractmethod
     def set_progress(self, progress: float) -> None: ...
@@ -39,27 +38,27 @@ class Progress(ABC):
         return _SubProgress(self, offset, length)
 
 
+@dataclass
 class _SubProgress(Progress):
-    def __init__(self, parent: Progress, offset: float, length: float):
-        self._parent, self._offset, self._length = parent, offset, length
+    parent: Progress
+    offset: float
+    length: float
 
     @property
     def aborted(self) -> bool:
-        return self._parent.aborted
+        return self.parent.aborted
 
     def set_progress(self, progress: float) -> None:
-        self._parent.set_progress(self._offset + progress * self._length)
+        self.parent.set_progress(self.offset + progress * self.length)
 
 
+@dataclass
 class SettingsParser:
-    def __init__(self, raw: dict[str, object]) -> None:
-        self.raw = raw
+    raw: dict[str, object]
 
 
 class NodeContext(Progress):
-    @property
-    @abstractmethod
-    def settings(self) -> SettingsParser: ...
+    settings: SettingsParser
 
     @abstractmethod
     def add_cleanup(self, fn: Callable[[], None], after: Literal["node", "chain"] = "chain") -> None: ...
@@ -68,21 +67,23 @@ class NodeContext(Progress):
 class _Socket:
     """An input or output; its type is shown by chaiNNer's editor alone."""
 
+    id = -1
+
     def __init__(self, type_: Any, label: str):
         self.label = label
-        self.id = -1
 
     def with_id(self, id: int):
         self.id = id
         return self
 
+    def enforce(self, value: object) -> Any:
+        assert value is not None
+        return value
+
 
 class BaseInput(_Socket):
     default: Any = None
     optional = False
-
-    def enforce(self, value: object) -> Any:
-        return value
 
     def enforce_(self, value: object | None) -> Any:
         if self.optional and value is None:
@@ -99,10 +100,6 @@ class BaseInput(_Socket):
 
 
 class BaseOutput(_Socket):
-    def enforce(self, value: object) -> Any:
-        assert value is not None
-        return value
-
     def suggest(self):
         return self
 
@@ -118,39 +115,20 @@ class KeyInfo:
         return KeyInfo()
 
 
-@dataclass(frozen=True)
-class _Node:
-    schema_id: str
-    inputs: list[BaseInput]
-    outputs: list[BaseOutput]
-    node_context: bool
-    run: Callable[..., Any]
-
-
 def _flat(items: Any) -> list[BaseInput]:
     return [x for item in items for x in (_flat(item.items) if isinstance(item, NestedGroup) else [item])]
 
 
-@dataclass
 class NodeGroup:
-    name: str
-    nodes: list[_Node] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
 
     def register(
-        self,
-        schema_id: str,
-        *,
-        name: str,
-        description: list[str],
-        icon: str,
-        inputs: list[Any],
-        outputs: list[BaseOutput],
-        see_also: list[str],
-        node_context: bool = False,
-        side_effects: bool = False,
-        key_info: KeyInfo | None = None,
+        self, schema_id: str, *, name: str, inputs: Any, outputs: Any, node_context: bool = False, **shown: Any
     ):
         """With chaiNNer's own checks of what is registered."""
+        assert {"description", "icon", "see_also"} <= shown.keys()
+        assert shown.keys() <= {"description", "icon", "see_also", "side_effects", "key_info"}
         flat = _flat(inputs)
         for ids in ([i.id for i in flat if i.id != -1], [o.id for o in outputs if o.id != -1]):
             assert len(ids) == len(set(ids)), f"{schema_id}: an id twice"
@@ -161,46 +139,35 @@ class NodeGroup:
             assert len(inspect.signature(fn).parameters) == len(flat) + node_context, schema_id
             for number, entry in enumerate(flat):
                 entry.id = number if entry.id == -1 else entry.id
-            self.nodes.append(_Node(schema_id, flat, outputs, node_context, fn))
+            facts = {"schema_id": schema_id, "inputs": flat, "outputs": outputs, "node_context": node_context}
+            self.nodes.append(SimpleNamespace(**facts, run=fn))
             return fn
 
         return wrapper
 
 
-@dataclass
 class Category:
-    name: str
-    description: str
-    icon: str
-    color: str
-    install_hint: str
-    node_groups: list[NodeGroup] = field(default_factory=list)
+    def __init__(self, *, name: str, description: str, icon: str, color: str, install_hint: str):
+        self.name = name
+        self.node_groups: list[NodeGroup] = []
 
     def add_node_group(self, name: str) -> NodeGroup:
-        self.node_groups.append(NodeGroup(name))
+        self.node_groups.append(NodeGroup())
         return self.node_groups[-1]
 
 
-@dataclass
-class Dependency:
-    display_name: str
-    pypi_name: str
-    version: str
-    size_estimate: int
-    auto_update: bool
+Dependency = make_dataclass(
+    "Dependency", ["display_name", "pypi_name", "version", "size_estimate", "auto_update"], kw_only=True
+)
 
 
-@dataclass
 class Package:
-    where: str
-    id: str
-    name: str
-    description: str
-    icon: str
-    color: str
-    dependencies: list[Dependency] = field(default_factory=list)
-    categories: list[Category] = field(default_factory=list)
-    settings: list[Any] = field(default_factory=list)
+    def __init__(
+        self, where: str, *, id: str, name: str, description: str, icon: str, color: str, dependencies: Any = ()
+    ):
+        self.where, self.id = where, id
+        self.categories: list[Category] = []
+        self.settings: list[Any] = []
 
     def add_category(self, **facts: Any) -> Category:
         self.categories.append(Category(**facts))
@@ -210,12 +177,8 @@ class Package:
         self.settings.append(setting)
 
 
-class PackageRegistry:
-    def __init__(self) -> None:
-        self.packages: dict[str, Package] = {}
-
-
-registry = PackageRegistry()
+class registry:  # noqa: N801
+    packages: dict[str, Package] = {}  # noqa: RUF012
 
 
 def add_package(where: str, **facts: Any) -> Package:

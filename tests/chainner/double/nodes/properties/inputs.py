@@ -10,7 +10,7 @@ from api import BaseInput
 
 from ..impl.onnx.model import OnnxGeneric
 from ..impl.upscale.auto_split_tiles import CUSTOM, ESTIMATE, MAX_TILE_SIZE, NO_TILING, TILE_SIZE_256
-from ..utils.utils import get_h_w_c
+from .outputs import checked_image
 
 
 class DropDownInput(BaseInput):
@@ -26,16 +26,8 @@ class DropDownInput(BaseInput):
 
 
 class EnumInput(DropDownInput):
-    def __init__(
-        self,
-        enum: type[Enum],
-        label: str,
-        *,
-        default: Any = None,
-        type_name: str | None = None,
-        option_labels: dict[Any, str],
-    ):
-        super().__init__(enum.__name__, label, [{"value": v.value} for v in enum], default.value if default else None)
+    def __init__(self, enum: type[Enum], label: str, *, default: Any = None, type_name: Any = None, option_labels: Any):
+        super().__init__(enum.__name__, label, [{"value": v.value} for v in enum], default and default.value)
         self.enum = enum
 
     def enforce(self, value: object) -> Enum:
@@ -72,11 +64,7 @@ class ImageInput(BaseInput):
         self.channels = channels
 
     def enforce(self, value: object) -> np.ndarray:
-        assert isinstance(value, np.ndarray) and value.dtype == np.float32
-        channels = get_h_w_c(value)[2]
-        if self.channels not in (None, channels):
-            raise ValueError(f"The input {self.label} only supports {self.channels} channels but was given {channels}.")
-        return value[:, :, 0] if channels == 1 and value.ndim == 3 else value
+        return checked_image(value, self.channels)
 
 
 class DirectoryInput(BaseInput):

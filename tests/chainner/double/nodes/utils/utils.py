@@ -29,11 +29,8 @@ class Region:
 
     def intersect(self, other: Region) -> Region:
         x, y = max(self.x, other.x), max(self.y, other.y)
-        right, bottom = (
-            min(self.x + self.width, other.x + other.width),
-            min(self.y + self.height, other.y + other.height),
-        )
-        return Region(x, y, right - x, bottom - y)
+        right = min(self.x + self.width, other.x + other.width)
+        return Region(x, y, right - x, min(self.y + self.height, other.y + other.height) - y)
 
     def add_padding(self, pad: Padding) -> Region:
         return Region(self.x - pad.each, self.y - pad.each, self.width + 2 * pad.each, self.height + 2 * pad.each)
