@@ -311,11 +311,11 @@ template <class S> class Gated final : public aether::Form {
 
     void tail_run(const Tail &tail, const Rows<S> &codes, const Image<S> &image, const Picture &picture, int from,
                   int to, int y) const {
-        // Scale 2 has 24 outputs, on AVX-512 a vector and a half.
-        const bool half = tail.codes.half;
-        with_constant<S::ROW_VECTORS * (1 + S::HALVES)>(tail.codes.vectors + half * S::ROW_VECTORS, [&](auto n) AETHER_APART {
+        // Scale 2 has 24 outputs, on AVX-512 a vector and a half: a case of its own, one more than there are vectors.
+        const int most = S::ROW_VECTORS, kind = tail.codes.half ? most + 1 : tail.codes.vectors;
+        with_constant<S::ROW_VECTORS + S::HALVES>(kind, [&](auto n) AETHER_APART {
             constexpr bool HALF = decltype(n)::value > S::ROW_VECTORS;
-            constexpr int N = decltype(n)::value - HALF * S::ROW_VECTORS, M = S::ROW_PIXELS;
+            constexpr int N = HALF ? 2 : decltype(n)::value, M = S::ROW_PIXELS;
             const int reach = AROUND - m_.border, outputs = m_.outputs();
             // Each output is two sums, a high and a low one, which lie `outputs` values apart.
             alignas(64) float sums_of[M][2 * OUTPUTS];

@@ -75,7 +75,7 @@ struct Tap {
 // -ZERO * (the sum of its weights), which takes ZERO out of all codes.
 template <class S> struct Matrix {
     int tiles = 0, vectors = 0, segments = 0, steps = 0; // steps a segment
-    bool half = false; // a single tile, of whose last vector S needs the first half alone
+    bool half = false; // one tile of two vectors, of whose last S needs the first half alone
     const typename S::Weight *weights = nullptr;
     const int32_t *start = nullptr;
     const float *scale = nullptr, *bias = nullptr;
@@ -189,7 +189,7 @@ template <class S> struct Matrix {
 
     template <class Taps> void pack_lanes(const Conv &c, int all, int n, int segment_count, int step_count, Taps taps) {
         const Conv *conv = &c;
-        half = S::HALVES && all == n && all * S::LANES - c.out >= S::LANES / 2;
+        half = S::HALVES && all == 2 && n == 2 && 2 * S::LANES - c.out >= S::LANES / 2;
         pack(
             all, n, segment_count, step_count,
             [=](int t, int v, int l) {
