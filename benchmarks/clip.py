@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ CLIP = Path(__file__).resolve().parents[1] / "vsaether" / "report" / "data" / "b
 def pictures() -> Iterator[av.VideoFrame]:
     """The clip's pictures, yuv420p; where it is too short again from its start, a code value lighter.
 
-    So none repeats, and nothing can be reused. 255 times at most.
+    So none repeats within 256 times its length, and nothing can be reused.
     """
-    for lighter in range(256):
+    for lighter in itertools.cycle(range(256)):
         with av.open(str(CLIP)) as clip:
             for frame in clip.decode(video=0):
                 picture = frame.to_ndarray(format="yuv420p")

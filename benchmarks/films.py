@@ -1,14 +1,12 @@
 """What segments cost, what more processes bring, and whether films survive being killed.
 
-    python -m benchmarks.films [cost] [workers] [kills] [memory] [sound] [--frames 200] [--rounds 2] [--kills 20]
-                               [--long 20000]
+    python -m benchmarks.films [cost] [workers] [kills] [sound] [--frames 200] [--rounds 2] [--kills 20]
 
 A film is made of the clip that comes with this package; nothing in it repeats. ``cost``: one pass and segments, in
 turns. ``workers``: this process alone, and --workers 1 and 2, in turns. ``kills``: SIGKILL at random moments, again and
-again, until the film is complete: its packets must be those of a run that was left alone. ``memory``: resident memory
-on the way through a long film of tiny frames. ``sound``: peak memory where all sound lies before the video. Processor
-seconds count what is computed, whatever else the machine does.
-Writes docs/results/films.md, of the parts that were run.
+again, until the film is complete: its packets must be those of a run that was left alone. ``sound``: peak memory where
+all sound lies before the video. Processor seconds count what is computed, whatever else the machine does.
+Writes docs/results/films.md: the sections of the parts that were run; the others stay.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import resource
 import signal
 import statistics
@@ -30,14 +29,18 @@ from pathlib import Path
 
 import av
 import numpy as np
-import psutil
 
 from benchmarks import clip
 from presets import files
+from vsaether.media.cuts import LONGEST
 from vsaether.media.manifest import JobFolder
 
 PAGE = Path("docs/results/films.md")
-PARTS = ("cost", "workers", "kills", "memory", "sound")
+HEAD = """# Films in segments
+
+Measured by `python -m benchmarks.films`, part by part. Where other work went on beside it, processor seconds compare,
+seconds hardly.
+"""
 SOUND = 600  # seconds, of 188 KiB each
 
 
@@ -49,32 +52,41 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--segment", default="4", help="seconds; shorter than usual, so that the cost is not flattered")
-    parser.add_argument("--long", type=int, default=20000, metavar="FRAMES")
+    parser.add_argument(
+        "--segment", default="10", help="seconds; shorter than usual, so that the cost is not flattered"
+    )
     args = parser.parse_args()
     if wrong := set(args.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(wrong)}")
-    text = [
-        "# Films in segments\n",
-        f"Measured by `python -m benchmarks.films` with {args.engine} on {os.cpu_count()} cores, which did other work, "
-        "too: compare within a table.\n",
-    ]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         for part in args.parts or PARTS:
-            measured = {"cost": cost, "workers": workers, "kills": kills, "memory": memory, "sound": sound}[part]
-            text += measured(args, folder)
-            print("\n".join(text), flush=True)
-    files.write(PAGE, "\n".join(text).encode())
+            load = os.getloadavg()[0]
+            title, *text = PARTS[part](args, Path(name))
+            found = [f"With {args.engine} on {os.cpu_count()} cores; load before: {load:.1f}.", *text]
+            print(title, *found, sep="\n", flush=True)
+            written = PAGE.read_text("utf-8") if PAGE.exists() else HEAD
+            files.write(PAGE, with_section(written, title, "\n".join(found)).encode())
     return 0
+
+
+def with_section(page: str, title: str, text: str) -> str:
+    """A page with a section in the place of that of the same title, or behind all others."""
+    head, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    named = {section.partition("\n")[0]: section for section in sections}
+    named[title] = f"{title}\n\n{text.strip()}\n"
+    return "\n".join([head.strip() + "\n", *(f"## {section.strip()}\n" for section in named.values())])
 
 
 def cost(args: argparse.Namespace, folder: Path) -> list[str]:
     """One pass and segments."""
     film = make_film(folder / "film.mkv", args.frames)
-    ways = {"one pass": ["--no-resume"], f"segments of {args.segment} s": ["--segment", args.segment]}
+    ways = {"one pass": ["--no-resume"]}
+    ways |= {f"segments of up to {s} s": ["--segment", s] for s in dict.fromkeys((args.segment, str(LONGEST)))}
     return [
-        f"## What they cost\n\n{args.frames} frames of 426x240, each segment decoded again and hashed.\n",
+        "What they cost",
+        f"`cost --frames {args.frames} --segment {args.segment} --rounds {args.rounds}`: frames of 426x240, of which "
+        f"none repeats; each segment is decoded again and hashed. {LONGEST} s is what films get. At most 3 % more is "
+        "wanted.\n",
         *table(args, film, folder, ways),
     ]
 
@@ -84,7 +96,12 @@ def workers(args: argparse.Namespace, folder: Path) -> list[str]:
     film = make_film(folder / "film.mkv", args.frames)
     segment = ["--segment", args.segment]
     ways = {"one process": segment} | {f"--workers {n}": [*segment, "--workers", str(n)] for n in (1, 2)}
-    return ["## Processes on this machine\n", *table(args, film, folder, ways)]
+    return [
+        "Processes on this machine",
+        f"`workers --frames {args.frames} --segment {args.segment} --rounds {args.rounds}`: with their start, which a "
+        "long film does not notice.\n",
+        *table(args, film, folder, ways),
+    ]
 
 
 def table(args: argparse.Namespace, film: Path, folder: Path, ways: dict[str, list[str]]) -> list[str]:
@@ -130,33 +147,12 @@ def kills(args: argparse.Namespace, folder: Path) -> list[str]:
     damaged += done.returncode != 0 or packets(out) != packets(whole)
     left = sorted(path.name for path in folder.iterdir() if path not in (film, whole, out, folder / "film.mkv"))
     return [
-        f"## Killed\n\n{args.frames} frames of 96x54 in segments of 1 s; SIGKILL after a random time.\n",
+        "Killed",
+        f"`kills --frames {args.frames}`: frames of 96x54 in segments of 1 s; SIGKILL after a random time, until the "
+        "film is complete.\n",
         "| kills | films completed on the way | films whose packets differ | files left behind | most segments kept |",
         "|---|---|---|---|---|",
         f"| {killed} | {finished + 1} | {damaged} | {len(left)} | {most} |",
-        "",
-    ]
-
-
-def memory(args: argparse.Namespace, folder: Path) -> list[str]:
-    """Resident memory on the way through a long film."""
-    film, out = make_film(folder / "long.mkv", args.long, (64, 36)), folder / "long-out.mkv"
-    sizes: list[int] = []
-    line = command(film, out, args.engine, "--preset", "ultrafast", "--segment", "10")
-    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            sizes.append(watched.memory_info().rss)
-            time.sleep(0.5)
-    quarter = len(sizes) // 4
-    early, late = (statistics.median(each) / 2**20 for each in (sizes[quarter : 2 * quarter], sizes[3 * quarter : -2]))
-    with av.open(str(out)) as file:
-        frames = sum(bool(packet.size) for packet in file.demux(video=0))
-    return [
-        f"## Memory\n\n{args.long} frames of 64x36 in segments of 10 s: resident memory, by quarters of the time.\n",
-        "| frames written | MiB in the second quarter | MiB in the last | growth |",
-        "|---|---|---|---|",
-        f"| {frames} | {early:.1f} | {late:.1f} | {100 * (late / early - 1):+.1f} % |",
         "",
     ]
 
@@ -176,7 +172,7 @@ def sound(args: argparse.Namespace, folder: Path) -> list[str]:
             assert process.returncode == 0
         lines.append(f"| {name} | {peaks[0]:.0f} MiB | {peaks[1]:.0f} MiB |")
     megabytes = SOUND * 192000 / 2**20
-    return [f"## Sound before the video\n\nPeak memory with {megabytes:.0f} MiB of sound in the file.\n", *lines, ""]
+    return ["Sound before the video", f"`sound`: peak memory with {megabytes:.0f} MiB of sound in the file.\n", *lines]
 
 
 def make_sound(path: Path, first: bool) -> Path:
@@ -242,6 +238,8 @@ def packets(path: Path) -> str:
             digest.update(f"{packet.stream_index} {packet.pts} {packet.dts} {packet.size}".encode() + bytes(packet))
     return digest.hexdigest()
 
+
+PARTS = {"cost": cost, "workers": workers, "kills": kills, "sound": sound}
 
 if __name__ == "__main__":
     sys.exit(main())

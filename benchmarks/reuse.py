@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    rows = []
+    rows, load = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         films = {name: make(Path(folder) / f"{i}.mkv", name, options.frames) for i, name in enumerate(FILMS)}
         for engine in options.engines or ["small_2x_int8", "tiny_2x_int8"]:
@@ -55,7 +55,7 @@ def main() -> int:
                 for name, film in films.items():
                     rows.append([engine, backend, name, *measure(film, engine, backend, options.rounds)])
                     print(*rows[-1], flush=True)
-    files.write(PAGE, page(rows, options.frames, options.rounds).encode())
+    files.write(PAGE, page(rows, options.frames, options.rounds, load).encode())
     return 0
 
 
@@ -126,7 +126,7 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def page(rows: list[list], frames: int, rounds: int) -> str:
+def page(rows: list[list], frames: int, rounds: int, load: float) -> str:
     """The figures as a page."""
     lines = [
         "# What repeats",
@@ -146,7 +146,8 @@ def page(rows: list[list], frames: int, rounds: int) -> str:
         )
     lines += [
         "",
-        f"Measured on {os.cpu_count()} cores, with other work beside it: processor seconds are the surer figure.",
+        f"Measured on {os.cpu_count()} cores; load before: {load:.1f}. The start of the program is part of it, which a",
+        "whole film does not notice.",
         "",
     ]
     return "\n".join(lines)

@@ -167,8 +167,9 @@ def publish(frames: int, engine: str, figures: dict[str, object]) -> None:
         f"`vsaether upscale` with `{engine}`, in segments as any long film, and again in one run (`--no-resume`); "
         "then decoded, and number and time of each frame compared. Memory is that of the process and its children "
         f"(anonymous, without the pages of libraries), the least of each of {_PARTS} parts: what is free is given "
-        "back now and then only. Its growth is "
-        "the Theil-Sen slope over the frames."
+        "back now and then only. Its growth is the Theil-Sen slope over the frames. Where it falls: the bytes in use "
+        "stay the same (27.4 to 27.7 MiB through 12000 frames, by glibc's mallinfo2); around them lie pages which "
+        "cannot be given back, as a piece of a free block begins in them: the most after some thousand frames."
     )
     command = f"python -m benchmarks.soak --frames {frames} --engine {engine}"
     reliability.record("1-soak", "A long film", command, text, figures)

@@ -30,7 +30,8 @@ from ..conftest import MakeEngine
 from .conftest import Run, command, make_video, wait_for
 from .test_resume import SEGMENTS, packets, scenes
 
-pytest.importorskip("distributed", reason="dask.distributed is not installed")
+LocalCluster = pytest.importorskip("distributed", reason="dask.distributed is not installed").LocalCluster
+cluster = pytest.importorskip("vsaether.media.cluster")
 ULTRAFAST = {"preset": "ultrafast"}
 
 
@@ -96,6 +97,36 @@ def test_workers_and_schedulers_are_killed(run: Run, make_engine: MakeEngine, tm
     run.done(source, whole, *SEGMENTS, engine=engine)
     assert packets(out) == packets(whole)
     assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_task_that_fails_is_tried_again(
+    run: Run, identity_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Twice: what fails each time ends the film, and what is complete stays."""
+    source, out, whole = (tmp_path / name for name in ("in.mkv", "out.mkv", "whole.mkv"))
+    make_video(source, pts=[40 * i for i in range(45)], options=ULTRAFAST, picture=scenes)
+    make, tried = Maker.make, []
+
+    def failing(self: Maker, number: int) -> int:
+        tried.append(number)
+        if number == 2 and tried.count(2) <= failures:
+            raise OSError(5, "Input/output error")
+        return make(self, number)
+
+    monkeypatch.setattr(Maker, "make", failing)
+    monkeypatch.setattr(cluster, "_makers", {})
+    dask = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**dask, memory_limit=0) as local:
+        result = run(source, out, *SEGMENTS, "--scheduler", local.scheduler_address)
+    assert tried.count(2) == min(failures + 1, 3)
+    if failures == 1:
+        run.done(source, whole, *SEGMENTS)
+        assert packets(out) == packets(whole)
+    else:
+        assert result.code == 1
+        assert "segment 2 was not made" in result.error and "Input/output error" in result.error
+        assert 1 in [record.number for record in JobFolder.of(out).records()]
 
 
 def planned(source: Path, out: Path, engine: str) -> tuple[Maker, int]:
