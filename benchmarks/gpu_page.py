@@ -38,8 +38,9 @@ def dry_page(entries: list[dict[str, Any]]) -> str:
         state = "ran"
         if "without" in entry:
             state = f"ran without {entry['without']}"
-        if "left_out" in entry:
-            state = f"left out: {entry['left_out']}"
+        for kind in ("skipped", "left_out"):
+            if kind in entry:
+                state = f"{kind.replace('_', ' ')}: {entry[kind]}"
         if isinstance(entry.get("error"), str):
             state = f"failed: {' '.join(entry['error'].split())[:200]}"
         lines.append(f"| {entry['step'].replace(' | ', ', ')} | {state} |")

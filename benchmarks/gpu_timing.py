@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 NO_GRAPH = {"without": "its CUDA graph, which a CPU has not"}
+SKIPPED = {"skipped": "a CPU has no CUDA graphs"}
 
 
 @dataclasses.dataclass
@@ -73,7 +74,7 @@ def picture(size: tuple[int, int], machine: Machine) -> Tensor:
 
 def clock(run: Callable[[], Any], machine: Machine, *, seconds: float = 0.6) -> dict[str, Any]:
     """Median, least and largest milliseconds of a call, timed one by one by the device's events after a warm-up."""
-    for _ in range(3 if machine.cuda else 1):
+    for _ in range(3 if machine.cuda else 0):
         run()
     machine.synchronize()
     times: list[float] = []
@@ -98,6 +99,8 @@ def timed(
     net: nn.Module, size: tuple[int, int], machine: Machine, *, graph: bool = False, compiled: bool = False
 ) -> dict[str, Any]:
     """Milliseconds a picture of a network, its memory, and the share of the roofline that its layers leave."""
+    if graph and not compiled and not machine.cuda:
+        return dict(SKIPPED)
     image = picture(size, machine)
     work = count(net, image)
     if machine.cuda:

@@ -21,6 +21,8 @@ import vsaether
 from vsaether import backends, engines, system
 from vsaether.backends import half, ncnn, trial, trt
 
+from .conftest import clip_of
+
 core: Any = vs.core
 NO_VULKAN = backends.Ncnn.unusable()
 needs_vulkan = pytest.mark.skipif(
@@ -59,21 +61,15 @@ import numpy as np, vapoursynth as vs, vsaether
 from vsaether.backends import selfcheck
 vs.core.add_log_handler(lambda kind, text: print(text, flush=True) if "tiles" in text else None)
 clip = selfcheck.picture(320, 192)
-try:
-    result = vsaether.upscale(clip, sys.argv[1], backend="ncnn", num_streams=1)
-    planes = [np.array(plane) for plane in result.get_frame(0)]
-except vsaether.BackendError as error:
-    sys.exit(str(error))
-expected = [np.array(plane) for plane in vsaether.upscale(clip, sys.argv[1], backend="ort").get_frame(0)]
-print(max(abs(a - b).max() for a, b in zip(planes, expected)) < 1e-4)
+got, expected = (vsaether.upscale(clip, sys.argv[1], backend=b, num_streams=1).get_frame(0) for b in ("ncnn", "ort"))
+print(max(abs(np.array(a) - np.array(b)).max() for a, b in zip(got, expected)) < 1e-4)
 """
 
 
 @needs_vulkan
-@pytest.mark.parametrize(("megabytes", "enough"), [(50, True), (1, False)])
-def test_a_full_card_means_smaller_tiles(megabytes: int, enough: bool, make_engine: Any, tmp_path: Path) -> None:
-    """A Vulkan layer lets the device have so many bytes. Over it ncnn's plugin gives another picture, of 15 dB, or ends
-    the process: never this one.
+def test_a_full_card_means_smaller_tiles(make_engine: Any, tmp_path: Path) -> None:
+    """A Vulkan layer lets the device have 50 MiB. Over it ncnn's plugin gives another picture, of 15 dB, or ends the
+    process: never this one.
     """
     source = Path(__file__).with_name("vulkan_limit.c")
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", tmp_path / "layer.so"], check=True)
@@ -83,18 +79,14 @@ def test_a_full_card_means_smaller_tiles(megabytes: int, enough: bool, make_engi
     environment = {"VK_LAYER_PATH": str(tmp_path), "VK_INSTANCE_LAYERS": "VK_LAYER_LIMIT"}
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, make_engine(channels=64)],
-        env={**os.environ, **environment, "VULKAN_LIMIT": str(megabytes << 20)},
+        env={**os.environ, **environment, "VULKAN_LIMIT": str(50 << 20)},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    if enough:
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("too little memory") == 1
-        assert done.stdout.splitlines()[-1] == "True"
-    else:
-        assert done.returncode == 1
-        assert "out of memory" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("too little memory") == 1
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 @pytest.mark.parametrize(
@@ -186,23 +178,21 @@ def test_half_frames_make_every_format(
 
 
 @pytest.mark.parametrize("preset", ["tiny_2x", "toy"])
-def test_the_cast_outside_is_the_cast_inside(
-    preset: str, noise: Any, planes: Any, make_clip: Any, make_engine: Any
-) -> None:
+def test_the_cast_outside_is_the_cast_inside(preset: str, noise: Any, planes: Any, make_engine: Any) -> None:
     """VapourSynth rounds to float16 as ONNX does, in every value there is, so an engine without casts is the same."""
     model = engines.resolve(make_engine(precision="fp16") if preset == "toy" else f"{preset}_fp16").model
     without = half.half_ends(model)
     assert without is not None and half.has_half_ends(without)
     image = np.random.default_rng(0).random((1, 3, 16, 20), np.float32)
-    inside, outside = (
-        ReferenceEvaluator(onnx.load_model_from_string(file)).run(None, {"input": given})[0]
+    [inside], [outside] = (
+        ReferenceEvaluator(onnx.load_model_from_string(file)).run(None, {"input": given})
         for file, given in ((model, image), (without, image.astype(np.float16)))
     )
     np.testing.assert_array_equal(np.asarray(inside), np.asarray(outside).astype(np.float32))
     clip = noise(vs.RGBS, 256, 256).std.Expr("x 13 * 10 - exp")
     np.testing.assert_array_equal(planes(half.as_half(clip)), np.float16(planes(clip)).astype(np.float64))
     every = np.arange(31 << 10, dtype=np.uint16).view(np.float16).reshape(124, 256)  # from 0 to the largest
-    assert all((plane == every).all() for plane in planes(half.as_float(make_clip([[every] * 3], vs.RGBH))))
+    assert all((plane == every).all() for plane in planes(half.as_float(clip_of([[every] * 3], vs.RGBH))))
 
 
 @pytest.mark.parametrize("preset", ["tiny_2x", "small_2x", "small_2x_video"])
