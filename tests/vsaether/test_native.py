@@ -1,10 +1,12 @@
 """The native kernels: one output for every form, thread count and tile; what they take, and what they refuse."""
 
 import dataclasses
+import itertools
 import shutil
 import struct
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from benchmarks.native import random_blob
 from vsaether import backends, engines, native_graph, native_model
 from vsaether.backends import native as native_backend
 
-from .conftest import assert_same, clip_of
+from .conftest import assert_same, clip_of, read_planes
+from .conftest import noise_clip as noise
 
 core = vs.core
 
@@ -30,17 +33,12 @@ FORMS = core.aether.Forms().split(",")
 
 # gated, channels, hidden, kernel, depth, scale, border
 SHAPES = [
-    (1, 16, 16, 3, 1, 2, 0),
-    (1, 48, 48, 7, 2, 3, 3),
-    (1, 80, 64, 5, 1, 4, 2),
-    (1, 96, 192, 5, 2, 2, 4),
-    (1, 128, 240, 5, 1, 2, 1),
-    (1, 32, 48, 3, 0, 1, 1),
-    (0, 16, 0, 3, 0, 2, 0),
-    (0, 48, 0, 3, 2, 2, 2),
-    (0, 64, 0, 3, 1, 4, 1),
-    (0, 112, 0, 3, 1, 3, 1),
-]
+    (1, 16, 16, 3, 1, 2, 0), (1, 48, 48, 7, 2, 3, 3), (1, 80, 64, 5, 1, 4, 2), (1, 96, 192, 5, 2, 2, 4),
+    (1, 128, 240, 5, 1, 2, 1), (1, 32, 48, 3, 0, 1, 1), (0, 16, 0, 3, 0, 2, 0), (0, 48, 0, 3, 2, 2, 2),
+    (0, 64, 0, 3, 1, 4, 1), (0, 112, 0, 3, 1, 3, 1),
+]  # fmt: skip
+SMALL, WIDE = ((1, 1), (11, 1), (1, 11), (37, 9), (25, 6)), ((7681, 6),)
+CASES = [(shape, SMALL) for shape in SHAPES] + [((1, 16, 16, 5, 2, 2, 4), WIDE), ((0, 16, 0, 3, 2, 2, 2), WIDE)]
 
 
 def picture(width: int, height: int) -> vs.VideoNode:
@@ -53,28 +51,19 @@ def picture(width: int, height: int) -> vs.VideoNode:
 
 def bits(clip: vs.VideoNode) -> np.ndarray:
     with clip.get_frame(0) as frame:
-        return np.stack([np.array(frame[plane]).view(np.uint32) for plane in range(3)])
+        return np.stack([np.array(plane).view(np.uint32) for plane in frame])
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_form_gives_the_same_bytes(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("shape", "sizes"), CASES, ids=str)
+def test_every_form_gives_the_same_bytes(shape: tuple[int, ...], sizes: tuple[tuple[int, int], ...]) -> None:
     blob = random_blob(*shape)
-    for size in ((1, 1), (11, 1), (1, 11), (37, 9), (25, 6)):
+    for size in sizes:
         clip = picture(*size)
         expected = bits(core.aether.Run(clip, blob, threads=1, form="plain"))
         assert expected.shape == (3, size[1] * shape[5], size[0] * shape[5])
         assert size == (1, 1) or len(np.unique(expected)) > expected.size // 8
-        for form in FORMS:
-            for threads in (1, 3):
-                np.testing.assert_array_equal(bits(core.aether.Run(clip, blob, threads=threads, form=form)), expected)
-
-
-@pytest.mark.parametrize("shape", [(1, 16, 16, 5, 2, 2, 4), (0, 16, 0, 3, 2, 2, 2)], ids=str)
-def test_a_frame_of_8k_width(shape: tuple[int, ...]) -> None:
-    blob, clip = random_blob(*shape), picture(7681, 6)
-    expected = bits(core.aether.Run(clip, blob, threads=1, form="plain"))
-    for form in FORMS:
-        np.testing.assert_array_equal(bits(core.aether.Run(clip, blob, threads=2, form=form)), expected)
+        for form, threads in itertools.product(FORMS, (1, 3)):
+            np.testing.assert_array_equal(bits(core.aether.Run(clip, blob, threads=threads, form=form)), expected)
 
 
 def test_avx_vnni_has_its_own_encoding() -> None:
@@ -100,31 +89,29 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
         pytest.skip("there is no g++ to build with sanitizers")
     base = [compiler, "-std=c++17", "-O0", "-g1", "-ffp-contract=off", f"-I{SOURCES}", "-pthread"]
     base += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    hello = tmp_path / "hello.cpp"
-    hello.write_text("int main() {}")
-    if subprocess.run([*base, str(hello), "-o", str(tmp_path / "hello")], capture_output=True).returncode:
+    (tmp_path / "hello.cpp").write_text("int main() {}")
+    if subprocess.run([*base, tmp_path / "hello.cpp", "-o", tmp_path / "hello"], capture_output=True).returncode:
         pytest.skip("this g++ has no AddressSanitizer")
     evex = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-Wno-maybe-uninitialized"]
     jobs = [["workers.cpp"], ["model.cpp"], ["tail.cpp"], ["plain.cpp"], ["system.c", "-x", "c", "-std=c11"]]
     if len(FORMS) > 1:
         jobs += [["form_avx512_vnni.cpp", *evex], ["form_avx_vnni.cpp", *evex, '-DVEX_PREFIX=""']]
         jobs += [["form_avx2.cpp", "-mavx2", "-mfma"]]
-    running = []
-    for source, *flags in jobs:
-        target = str(tmp_path / f"{source}.o")
-        command = [*base, *flags, "-c", str(SOURCES / source), "-o", target]
-        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), target))
-        if len(running) % 2 == 0:
-            running[-2][0].wait()
-    for process, _ in running:
-        error = process.communicate()[1]
-        assert process.returncode == 0, error
-    program = str(tmp_path / "forms")
-    subprocess.run([*base, str(DRIVER), *(target for _, target in running), "-o", program], check=True)
-    blobs = []
-    for number, shape in enumerate(((1, 48, 48, 7, 1, 3, 3), (1, 32, 48, 5, 2, 2, 1), (0, 48, 0, 3, 2, 2, 2))):
-        blobs.append(str(tmp_path / f"blob{number}"))
-        Path(blobs[-1]).write_bytes(random_blob(*shape))
+
+    def compiled(job: list[str]) -> Path:
+        source, *flags = job
+        target = tmp_path / f"{source}.o"
+        subprocess.run([*base, *flags, "-c", SOURCES / source, "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(2) as threads:
+        objects = list(threads.map(compiled, jobs))
+    program = tmp_path / "forms"
+    subprocess.run([*base, DRIVER, *objects, "-o", program], check=True)
+    shapes = (1, 48, 48, 7, 1, 3, 3), (1, 32, 48, 5, 2, 2, 1), (0, 48, 0, 3, 2, 2, 2)
+    blobs = [tmp_path / f"blob{number}" for number in range(len(shapes))]
+    for blob, shape in zip(blobs, shapes, strict=True):
+        blob.write_bytes(random_blob(*shape))
     done = subprocess.run([program, *blobs], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert done.stdout.count("plain same") == len(blobs)
@@ -161,22 +148,16 @@ def test_the_convolutions_at_the_end_are_folded_to_the_edge(border: int) -> None
     first, after = conv(3), conv(channels)
     weight, bias = take("<f4", 3, 3, channels, outputs).transpose(3, 2, 0, 1), take("<f4", outputs)
     for size in ((9, 7), (1, 5), (6, 1)):
-        with picture(*size).get_frame(0) as frame:
-            image = np.nan_to_num(
-                np.stack([np.asarray(frame[plane]) for plane in range(3)]), posinf=9, neginf=-9, nan=-9
-            )
+        image = np.nan_to_num(bits(picture(*size)).view(np.float32), posinf=9, neginf=-9, nan=-9)
         continued = np.pad(image, ((0, 0), (border, border), (border, border)), "edge") - np.float32(0.5)
         start = first(continued)
         added = convolve(after(start) + start, weight, bias)
         residual = added[:, border : border + size[1], border : border + size[0]].reshape(3, 2, 2, size[1], size[0])
         got = bits(core.aether.Run(picture(*size), blob)).view(np.float32).astype(np.float64)
         got = got.reshape(3, size[1], 2, size[0], 2).transpose(0, 2, 4, 1, 3)
-        sound = np.abs(image) < 2
-        np.testing.assert_allclose(
-            (got - image[:, None, None])[np.broadcast_to(sound[:, None, None], got.shape)],
-            residual[np.broadcast_to(sound[:, None, None], got.shape)],
-            atol=1e-4 * np.abs(residual).max(),
-        )
+        sound = np.broadcast_to(abs(image[:, None, None]) < 2, got.shape)
+        found = (got - image[:, None, None])[sound]
+        np.testing.assert_allclose(found, residual[sound], atol=1e-4 * abs(residual).max())
 
 
 @pytest.mark.parametrize(
@@ -224,7 +205,7 @@ def smooth_noise(width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(0.7 * smooth + 0.3 * random[:, 2:-2, 2:-2], np.float32)
 
 
-def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path, noise: Any) -> None:
+def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path) -> None:
     if FORMS == ["plain"]:
         pytest.skip("this processor has no AVX2")
     for name in ("small_2x", "tiny_2x_video"):
@@ -246,26 +227,27 @@ def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, to
         backends.create("native", engines.resolve("tiny_2x_int8"))
 
 
-def test_tiles_change_nothing(presets_dir: Path, noise: Any) -> None:
+def test_tiles_change_nothing(presets_dir: Path) -> None:
     clip = noise(vs.RGB24, 150, 84)
     whole = vsaether.upscale(clip, "tiny_2x_int8", backend="native")
     for tile in (64, (150, 40)):
         assert_same(vsaether.upscale(clip, "tiny_2x_int8", backend="native", tile=tile), whole)
 
 
-def test_many_frames_and_filters_at_once(noise: Any, planes: Any) -> None:
+def test_many_frames_and_filters_at_once() -> None:
     blob = random_blob(1, 32, 48, 5, 2, 2, 4)
     clip = noise(vs.RGBS, 61, 40, 8)
-    alone = [planes(core.aether.Run(clip[n], blob, threads=1)) for n in range(8)]
+    alone = [read_planes(core.aether.Run(clip[n], blob, threads=1)) for n in range(8)]
     both = core.std.StackHorizontal([core.aether.Run(clip, blob, threads=2), core.aether.Run(clip, blob)])
     for number, frame in enumerate(both.frames(prefetch=6, close=True)):
         np.testing.assert_array_equal([np.asarray(plane) for plane in frame], np.tile(alone[number], 2))
 
 
-def damaged(blob: bytes) -> dict[str, bytes]:
-    """Blobs that are none, by what is wrong."""
+@pytest.mark.parametrize("shape", [(1, 16, 16, 3, 1, 2, 1), (0, 16, 0, 3, 1, 2, 1)], ids=str)
+def test_a_damaged_blob_is_one_plain_line(shape: tuple[int, ...]) -> None:
+    clip, blob = noise(vs.RGBS, 16, 16), random_blob(*shape)
     step = len(native_model.MAGIC) + 7 * 4
-    return {
+    damaged = {
         "is none that vsaether wrote": b"x" + blob[1:],
         "is cut short": blob[:-1],
         "is longer than": blob + b"\0",
@@ -274,12 +256,7 @@ def damaged(blob: bytes) -> dict[str, bytes]:
         "sensible size": blob[: step + 4 + 16 * 27] + struct.pack("<f", 1e14) + blob[step + 8 + 16 * 27 :],
         "not positive": blob[:step] + struct.pack("<f", 0) + blob[step + 4 :],
     }
-
-
-@pytest.mark.parametrize("shape", [(1, 16, 16, 3, 1, 2, 1), (0, 16, 0, 3, 1, 2, 1)], ids=str)
-def test_a_damaged_blob_is_one_plain_line(shape: tuple[int, ...], noise: Any) -> None:
-    clip, blob = noise(vs.RGBS, 16, 16), random_blob(*shape)
-    for reason, wrong in damaged(blob).items():
+    for reason, wrong in damaged.items():
         with pytest.raises(vs.Error, match=f"^aether.Run: the model blob .*{reason}") as error:
             core.aether.Run(clip, wrong)
         assert "\n" not in str(error.value)
@@ -288,7 +265,7 @@ def test_a_damaged_blob_is_one_plain_line(shape: tuple[int, ...], noise: Any) ->
             core.aether.Run(clip, blob[:length])
 
 
-def test_wrong_arguments_of_run(noise: Any) -> None:
+def test_wrong_arguments_of_run() -> None:
     clip, blob = noise(vs.RGBS, 16, 16), random_blob(*SHAPES[0])
     for arguments, reason in (
         ({"threads": -1}, "threads is -1"),
@@ -303,47 +280,45 @@ def test_wrong_arguments_of_run(noise: Any) -> None:
         backends.Native(threads=300)
 
 
-def graph_changes() -> dict[str, Callable[[onnx.GraphProto], object]]:
-    """Ways in which a graph can be another one, for which the kernels must not be taken."""
-
-    def node(graph: onnx.GraphProto, op: str, number: int = 0) -> onnx.NodeProto:
-        return [n for n in graph.node if n.op_type == op][number]
-
-    def tensor(graph: onnx.GraphProto, end: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-        found = next(t for t in graph.initializer if t.name.endswith(end))
-        found.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(found)), found.name))
-
-    def attribute(graph: onnx.GraphProto, op: str, name: str, value: Any, number: int = 0) -> None:
-        found = next(a for a in node(graph, op, number).attribute if a.name == name)
-        found.CopyFrom(onnx.helper.make_attribute(name, value))
-
-    def added(graph: onnx.GraphProto) -> None:
-        graph.node.append(onnx.helper.make_node("Relu", ["input"], ["more"]))
-
-    return {
-        "dilation": lambda g: attribute(g, "Conv", "dilations", [2, 2], 3),
-        "stride": lambda g: attribute(g, "Conv", "strides", [2, 2], 0),
-        "padding": lambda g: attribute(g, "Conv", "pads", [0, 0, 0, 0], 1),
-        "pad mode": lambda g: attribute(g, "Pad", "mode", "reflect"),
-        "shuffle": lambda g: attribute(g, "DepthToSpace", "mode", "DCR"),
-        "activation": lambda g: setattr(node(g, "Relu"), "op_type", "Abs"),
-        "sum": lambda g: setattr(node(g, "Add", -2), "op_type", "Mul"),
-        "mean": lambda g: setattr(node(g, "Sub"), "op_type", "Add"),
-        "zero point": lambda g: tensor(g, "zero_point", lambda v: v + np.int8(1)),
-        "weight": lambda g: tensor(g, "weight_int8", lambda v: v[:, :, :, :2]),
-        "bias": lambda g: tensor(g, ".bias", lambda v: v[:-1]),
-        "more nodes": added,
-        "another order of the picture's planes": lambda g: node(g, "Concat").input.reverse(),
-    }
+def node(graph: onnx.GraphProto, op: str, number: int = 0) -> onnx.NodeProto:
+    return [n for n in graph.node if n.op_type == op][number]
 
 
-@pytest.mark.parametrize("change", graph_changes())
+def tensor(graph: onnx.GraphProto, end: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    found = next(t for t in graph.initializer if t.name.endswith(end))
+    found.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(found)), found.name))
+
+
+def attribute(graph: onnx.GraphProto, op: str, name: str, value: Any, number: int = 0) -> None:
+    found = next(a for a in node(graph, op, number).attribute if a.name == name)
+    found.CopyFrom(onnx.helper.make_attribute(name, value))
+
+
+CHANGES: dict[str, Callable[[onnx.GraphProto], object]] = {
+    "dilation": lambda g: attribute(g, "Conv", "dilations", [2, 2], 3),
+    "stride": lambda g: attribute(g, "Conv", "strides", [2, 2], 0),
+    "padding": lambda g: attribute(g, "Conv", "pads", [0, 0, 0, 0], 1),
+    "pad mode": lambda g: attribute(g, "Pad", "mode", "reflect"),
+    "shuffle": lambda g: attribute(g, "DepthToSpace", "mode", "DCR"),
+    "activation": lambda g: setattr(node(g, "Relu"), "op_type", "Abs"),
+    "sum": lambda g: setattr(node(g, "Add", -2), "op_type", "Mul"),
+    "mean": lambda g: setattr(node(g, "Sub"), "op_type", "Add"),
+    "zero point": lambda g: tensor(g, "zero_point", lambda v: v + np.int8(1)),
+    "weight": lambda g: tensor(g, "weight_int8", lambda v: v[:, :, :, :2]),
+    "bias": lambda g: tensor(g, ".bias", lambda v: v[:-1]),
+    "more nodes": lambda g: g.node.append(onnx.helper.make_node("Relu", ["input"], ["more"])),
+    "another order of the picture's planes": lambda g: node(g, "Concat").input.reverse(),
+}
+"""Ways in which a graph can be another one, for which the kernels must not be taken."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["small_2x", "tiny_2x"])
 def test_another_graph_is_refused(name: str, change: str, presets_dir: Path) -> None:
     engine = engines.resolve(f"{name}_int8")
     assert backends.Native.refusal(engine) is None
     model = onnx.load_model_from_string(engine.model)
-    graph_changes()[change](model.graph)
+    CHANGES[change](model.graph)
     other = dataclasses.replace(engine, model=model.SerializeToString())
     assert backends.Native.refusal(other)
     assert isinstance(backends.create("auto", other), backends.OpenVINO)

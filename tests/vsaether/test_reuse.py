@@ -154,6 +154,8 @@ def test_few_of_the_networks_frames_are_kept(reused: bool) -> None:
 
 def test_without_the_plugin_all_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse, "available", lambda: False)
+    for name in ("compute_once", "finish_once"):  # must not be called
+        monkeypatch.setattr(reuse, name, None)
     upscaled = vsaether.upscale(clip_of(held(3), vs.RGBS), "tiny_2x_int8", backend="ov")
     assert len(set(result(upscaled, [0, 1, 2]).values())) == 1
     assert reuse.counted() == (0, 0)
