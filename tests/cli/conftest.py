@@ -2,14 +2,17 @@
 
 import hashlib
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -29,18 +32,10 @@ FAST = ("--preset", "ultrafast")
 
 
 def frame(index: int, width: int, height: int, pix_fmt: str = "yuv420p") -> av.VideoFrame:
-    """A smooth picture which moves from frame to frame."""
     y, x = np.mgrid[0:height, 0:width]
-    picture = np.stack(
-        [
-            128 + 100 * np.sin(x / 9 + index / 3),
-            128 + 100 * np.cos(y / 7 + index / 5),
-            (x * 3 + y * 2 + index * 8) % 256,
-        ],
-        axis=-1,
-    )
-    rgb = av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24")
-    return rgb.reformat(format=pix_fmt)
+    waves = 128 + 100 * np.sin(x / 9 + index / 3), 128 + 100 * np.cos(y / 7 + index / 5)
+    picture = np.stack([*waves, (x * 3 + y * 2 + index * 8) % 256], axis=-1).astype(np.uint8)
+    return av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pix_fmt)
 
 
 def make_video(
@@ -57,6 +52,7 @@ def make_video(
     rotation: int | None = None,
     interlaced: bool = False,
     audio: str | None = None,
+    sound: tuple[int, str] = (48000, "stereo"),
     subtitle: bool = False,
     line: str = "line at {}",
     attachment: bool = False,
@@ -81,23 +77,18 @@ def make_video(
             video.set_display_rotation(rotation)
         if interlaced:
             context.flags |= Flags.interlaced_dct
-        sound = out.add_stream(audio, rate=48000) if audio else None
+        heard = out.add_stream(audio, rate=sound[0], layout=sound[1]) if audio else None
         text = out.add_mux_stream("subrip") if subtitle else None
         if attachment:
             out.add_attachment("font.ttf", "application/x-truetype-font", FONT)
         out.metadata.update(metadata or {})
         if chapters:
-            parts = (("One", 0, 500), ("Two", 500, 1500))
-            base = AVRational(1, 1000)
-            out.set_chapters(
-                [
-                    {"id": number, "start": start, "end": end, "time_base": base, "metadata": {"title": title}}
-                    for number, (title, start, end) in enumerate(parts, 1)
-                ]
-            )
-        if isinstance(sound, av.AudioStream):
-            sound.metadata["language"] = "deu"
-            _add_sound(out, sound, max(pts) + 40)
+            base: Any = {"time_base": AVRational(1, 1000)}
+            one = base | {"id": 1, "start": 0, "end": 500, "metadata": {"title": "One"}}
+            out.set_chapters([one, base | {"id": 2, "start": 500, "end": 1500, "metadata": {"title": "Two"}}])
+        if isinstance(heard, av.AudioStream):
+            heard.metadata["language"] = "deu"
+            _add_sound(out, heard, max(pts) + 40)
         if text is not None:
             text.metadata["language"] = "fra"
             for start in (100, 700):
@@ -127,13 +118,14 @@ def _field_filter(size: tuple[int, int], pix_fmt: str) -> Graph:
 
 
 def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) -> None:
-    samples = np.sin(np.arange(48 * milliseconds) / 20).astype(np.float32) * 0.2
-    sound = av.AudioFrame.from_ndarray(np.stack([samples, samples]), "fltp", "stereo")
-    sound.sample_rate, sound.pts = 48000, 0
+    rate, layout = stream.sample_rate, stream.layout.name
+    samples = np.sin(np.arange(rate * milliseconds // 1000) / 20).astype(np.float32) * 0.2
+    sound = av.AudioFrame.from_ndarray(np.stack([samples] * stream.channels), "fltp", layout)
+    sound.sample_rate, sound.pts = rate, 0
     stream.codec_context.bit_rate = 128_000
     stream.codec_context.open()
     size = stream.codec_context.frame_size or 1024
-    resampler = av.AudioResampler(stream.codec_context.format, "stereo", 48000, frame_size=size)
+    resampler = av.AudioResampler(stream.codec_context.format, layout, rate, frame_size=size)
     for part in [*resampler.resample(sound), *resampler.resample(None)]:
         out.mux(stream.encode(part))
     out.mux(stream.encode(None))
@@ -218,7 +210,6 @@ class Run:
     capfd: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: object, engine: str | None = None) -> Result:
-        """However it ends."""
         code = main(["upscale", *map(str, arguments), "--engine", engine or self.engine])
         out, err = self.capfd.readouterr()
         return Result(code, out, err)
@@ -244,19 +235,17 @@ class Run:
         """It succeeds, with a fast encoder where none is asked for: the film before and after, and what was said."""
         webm = output.endswith(".webm")
         fast = () if "--codec" in options else ("--encoder-options", "cpu-used=8") if webm else FAST
-        result = self.done(source, self.folder / output, *options, *fast, engine=engine)
+        result = self.done(source, self.folder / output, *fast, *options, engine=engine)
         decoder = "libvpx-vp9" if webm and "--codec" not in options else None  # FFmpeg's own leaves out alpha
         return read(source), read(self.folder / output, decoder), result
 
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], identity_engine: str, tmp_path: Path) -> Run:
-    """See Run."""
     return Run(tmp_path, identity_engine, capfd)
 
 
 def luma(shown: av.VideoFrame) -> np.ndarray:
-    """The samples of the first plane."""
     plane = shown.planes[0]
     depth = np.uint8 if shown.format.components[0].bits == 8 else np.uint16
     return np.frombuffer(plane, depth).reshape(shown.height, -1)[:, : shown.width].astype(int)
@@ -276,25 +265,53 @@ def solid(*values: int) -> Picture:
 
 def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     """A dark top field and a bright bottom field."""
-    shown = av.VideoFrame(width, height, pix_fmt)
-    for plane, values in zip(shown.planes, ((40, 200), (128, 128), (128, 128)), strict=True):
-        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
-        lines[0::2], lines[1::2] = values
+    shown = solid(40, 128, 128)(index, width, height, pix_fmt)
+    np.frombuffer(shown.planes[0], np.uint8).reshape(height, -1)[1::2] = 200
     return shown
 
 
+def failing(error: BaseException) -> Callable[..., Any]:
+    """A function which raises an error, whatever it is given."""
+
+    def fail(*given: object) -> None:
+        raise error
+
+    return fail
+
+
 def command(*arguments: object) -> list[str]:
-    """The command line as another process."""
     return [sys.executable, "-m", "vsaether.cli", *map(str, arguments)]
 
 
+def limited(most: int, *arguments: object) -> Result:
+    """How a command ends whose files cannot grow beyond a number of bytes, as on a full disk."""
+    done = subprocess.run(
+        command(*arguments),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Wait until something is so, while a process runs."""
     deadline = time.monotonic() + 180
     while not condition():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@contextmanager
+def running(log: Path, *arguments: object) -> Iterator[subprocess.Popen]:
+    """A command in another process, which is at its first frames, and whose standard error is a file."""
+    with log.open("w") as stderr, subprocess.Popen(command(*arguments), stderr=stderr) as process:
+        try:
+            wait_for(lambda: bool(re.search(r" [1-9]\d*/\d+ frames", log.read_text())), process)
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture

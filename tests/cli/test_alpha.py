@@ -11,6 +11,9 @@ from vsaether.media.images import encode, read_image
 
 from .conftest import Run, make_video
 
+PRORES = ("--codec", "prores_ks")
+UNUSUAL = ("--pix-fmt", "yuva444p", "--encoder-options", "cpu-used=8,strict=experimental")
+
 
 def half(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     """A green picture which is opaque on its left, and to a third on its right."""
@@ -19,62 +22,38 @@ def half(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(picture, "rgba").reformat(format=pix_fmt)
 
 
-def film(folder: Path, codec: str, pix_fmt: str) -> Path:
-    """Two frames."""
-    name = "in.mov" if codec == "qtrle" else "in.mkv"
-    return make_video(folder / name, codec=codec, pix_fmt=pix_fmt, pts=[0, 40], picture=half)
-
-
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "output", "arguments", "stored"),
     [
         ("qtrle", "argb", "out.webm", (), "yuva420p"),
-        ("ffv1", "yuva420p", "out.webm", (), "yuva420p"),
-        ("ffv1", "yuva444p", "out.webm", (), "yuva420p"),
-        ("ffv1", "yuva422p10le", "out.webm", (), "yuva420p"),
-        ("ffv1", "yuva420p10le", "out.webm", (), "yuva420p"),
+        *(("ffv1", f"yuva{kind}", "out.webm", (), "yuva420p") for kind in ("420p", "444p", "422p10le", "420p10le")),
         ("ffv1", "ya8", "out.webm", (), "yuva420p"),
-        ("qtrle", "argb", "out.mov", ("--codec", "prores_ks"), "yuva444p12le"),
-        ("ffv1", "yuva420p", "out.mov", ("--codec", "prores_ks"), "yuva444p12le"),
+        ("ffv1", "yuva444p", "out.webm", UNUSUAL, "yuva444p"),  # with an option that FFmpeg's own message names
+        ("qtrle", "argb", "out.mov", PRORES, "yuva444p12le"),
+        ("ffv1", "yuva420p", "out.mov", PRORES, "yuva444p12le"),
         ("qtrle", "argb", "out.mkv", ("--codec", "ffv1"), "bgra"),
+        # x265 is built without alpha as a rule
+        *(("ffv1", "yuva420p", f"out{suffix}", (), "libx264 yuv420p") for suffix in (".mp4", ".mkv")),
+        *(("ffv1", "yuva420p10le", f"out{suffix}", (), "libx265 yuv420p10le") for suffix in (".mp4", ".mkv")),
+        *(("prores_ks", "yuva444p10le", f"out{suffix}", (), "libx265 yuv444p12le") for suffix in (".mp4", ".mkv")),
     ],
 )
-def test_the_default_format_keeps_alpha(
+def test_alpha_is_kept_or_left_out_with_a_note(
     run: Run, tmp_path: Path, codec: str, pix_fmt: str, output: str, arguments: tuple[str, ...], stored: str
 ) -> None:
-    """Of each encoder which can, whatever the source is; the mask has its two values again."""
-    _, after, result = run.film(film(tmp_path, codec, pix_fmt), output, *arguments)
-    assert "alpha" not in result.err
+    """Kept by the default format of each encoder which can hold it: the mask has its two values again."""
+    source = tmp_path / ("in.mov" if codec == "qtrle" else "in.mkv")
+    make_video(source, codec=codec, pix_fmt=pix_fmt, pts=[0, 40], picture=half)
+    _, after, result = run.film(source, output, *arguments)
+    *encoder, stored = stored.split()
     assert after.pix_fmt == stored
+    if encoder:
+        assert f"note: {encoder[0]} cannot hold the alpha channel" in result.err
+        return
+    assert "alpha" not in result.err
     mask = after.frames[1].to_ndarray(format="rgba")[:, :, 3].astype(int)
     assert abs(mask[:, 4:58] - 255).max() <= 3
     assert abs(mask[:, 70:124] - 85).max() <= 3
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "encoder", "stored"),
-    [
-        ("ffv1", "yuva420p", "libx264", "yuv420p"),
-        ("ffv1", "yuva420p10le", "libx265", "yuv420p10le"),
-        ("prores_ks", "yuva444p10le", "libx265", "yuv444p12le"),
-    ],
-)
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_alpha_is_left_out_with_a_note_where_the_default_encoder_cannot(
-    run: Run, tmp_path: Path, codec: str, pix_fmt: str, encoder: str, stored: str, suffix: str
-) -> None:
-    """x265 is built without it as a rule."""
-    _, after, result = run.film(film(tmp_path, codec, pix_fmt), f"out{suffix}")
-    assert f"note: {encoder} cannot hold the alpha channel" in result.err
-    assert after.pix_fmt == stored
-
-
-def test_an_unusual_format_is_taken_on_request(run: Run, tmp_path: Path) -> None:
-    """With the option of FFmpeg that its own message names."""
-    options = ("--pix-fmt", "yuva444p", "--encoder-options", "cpu-used=8,strict=experimental")
-    run.done(film(tmp_path, "ffv1", "yuva444p"), tmp_path / "out.webm", *options)
-    with av.open(str(tmp_path / "out.webm")) as after:
-        assert next(after.decode(video=0)).format.name == "yuv444p"
 
 
 @pytest.mark.parametrize("output", ["out.png", "out.tif"])
@@ -88,10 +67,9 @@ def test_float_alpha_does_not_wrap_around(run: Run, tmp_path: Path, output: str,
     encoder = av.CodecContext.create("exr", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 40, 40, "gbrapf32le", 1  # type: ignore
     (tmp_path / "in.exr").write_bytes(b"".join(bytes(packet) for packet in encoder.encode(frame)))  # type: ignore
-    deep = av.VideoFrame.from_ndarray(np.zeros((40, 40, 4), np.uint16), "rgba64le")
-    samples = np.frombuffer(deep.planes[0], np.uint16).reshape(40, -1)[:, :160].reshape(40, 40, 4)
-    samples[:] = np.rint(np.stack([mask * 0.7, mask * 0.5, mask * 0.2, mask], -1) * 65535)
-    (tmp_path / "deep.tif").write_bytes(encode(planar(deep)[0], ".tif")[0])
+    whole = np.rint(np.stack([mask * 0.7, mask * 0.5, mask * 0.2, mask], -1) * 65535).astype(np.uint16)
+    deep = planar(av.VideoFrame.from_ndarray(whole, "rgba64le"))[0]
+    (tmp_path / "deep.tif").write_bytes(encode(deep, ".tif")[0])
     written = []
     for source, name in (("in.exr", output), ("deep.tif", "expected.png")):
         run.done(tmp_path / source, tmp_path / name, engine=toy_engine)

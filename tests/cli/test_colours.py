@@ -1,22 +1,34 @@
-"""``vsaether upscale`` on videos: colours and shape, and what the file says of them."""
+"""Colours and shape of videos: what the file says of them is kept, and what it leaves open is guessed in one way."""
 
+# pyright: reportAttributeAccessIssue=false
+
+import itertools
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import vapoursynth as vs
 
-from vsaether.media.images import read_image
+import vsaether
+from vsaether import colour
+from vsaether.media.formats import UNTAGGED, Layout, complete
+from vsaether.media.images import encode, read_image
 
 from .conftest import Run, luma, make_video, solid
 
 HLG = (9, 9, 18, 1)
-ONE = solid(100, 90, 170)
+KEPT = [("yuv420p", (1, 1, 1, 2)), ("yuv444p", (1, 1, 1, 2)), ("uyvy422", (8, 2, 2, 1))]
+# YCgCo, constant luminance and ICtCp: FFmpeg has nothing to convert there, and need not know.
+KEPT += [("yuv420p", tags) for tags in ((8, 2, 2, 1), (10, 9, 14, 1), (12, 9, 1, 1), (13, 1, 1, 1), (14, 9, 16, 1))]
+TOLD = {"color_trc": 16, "colorspace": 10, "color_range": 2}
+RAMP = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
 
 
 def test_colour_aspect_and_rotation_are_kept(run: Run, tmp_path: Path) -> None:
-    """BT.2020 HLG 10 bit, anamorphic and turned: stream and frames say so again, and stay 10 bit."""
     params = {"x265-params": "log-level=error:chromaloc=2:range=limited"}
     film = {"codec": "libx265", "pix_fmt": "yuv420p10le", "tags": HLG, "options": params}
     source = make_video(tmp_path / "in.mp4", aspect=Fraction(16, 11), rotation=90, **film)
@@ -34,59 +46,80 @@ def test_colour_aspect_and_rotation_are_kept(run: Run, tmp_path: Path) -> None:
         ((720, 480), "yuv420p", (2, 2, 2, 0), (6, 2, 2, 1)),
         ((640, 576), "yuv420p", (2, 2, 2, 0), (5, 2, 2, 1)),
         ((64, 48), "yuv420p", (2, 9, 16, 1), (9, 9, 16, 1)),
-        ((64, 48), "yuv420p", (1, 1, 1, 2), (1, 1, 1, 2)),
-        # YCgCo, constant luminance and ICtCp: FFmpeg has nothing to convert there, and need not know.
-        ((64, 48), "yuv420p", (8, 2, 2, 1), (8, 2, 2, 1)),
-        ((64, 48), "uyvy422", (8, 2, 2, 1), (8, 2, 2, 1)),
-        ((64, 48), "yuv420p", (10, 9, 14, 1), (10, 9, 14, 1)),
-        ((64, 48), "yuv420p", (12, 9, 1, 1), (12, 9, 1, 1)),
-        ((64, 48), "yuv420p", (13, 1, 1, 1), (13, 1, 1, 1)),
-        ((64, 48), "yuv420p", (14, 9, 16, 1), (14, 9, 16, 1)),
+        *(((64, 48), pix_fmt, tags, tags) for pix_fmt, tags in KEPT),
     ],
 )
-def test_the_colour_is_told(
-    run: Run, tmp_path: Path, size: tuple[int, int], pix_fmt: str, given: tuple, told: tuple
-) -> None:
-    codec = "libx264" if pix_fmt == "yuv420p" else "rawvideo"
-    source = make_video(tmp_path / "in.mkv", size=size, tags=given, codec=codec, pix_fmt=pix_fmt, pts=[0])
-    before, after, _ = run.film(source)
+def test_the_colour_is_told(run: Run, tmp_path: Path, size: tuple, pix_fmt: str, given: tuple, told: tuple) -> None:
+    codec = "rawvideo" if pix_fmt == "uyvy422" else "libx264"
+    film = {"size": size, "tags": given, "codec": codec, "pix_fmt": pix_fmt}
+    source = make_video(tmp_path / "in.mkv", pts=[0], options={"crf": "1"} if codec == "libx264" else None, **film)
+    before, after, _ = run.film(source, "out.mkv", "--crf", "1")
     assert (before.tags[:4], after.tags[:4]) == (given, told)
+    if given[0] == 1:  # of the others not all is a colour
+        assert after.pix_fmt == before.pix_fmt
+        assert abs(luma(after.frames[0])[::2, ::2] - luma(before.frames[0])).mean() < 1.5
 
 
 def test_images_of_a_video_have_the_colours_of_the_video(run: Run, tmp_path: Path) -> None:
-    """The same samples, tagged or with tags which can be guessed, become the same RGB."""
     shown = []
     for name, tags in (("tagged", (9, 9, 16, 1)), ("guessed", (2, 9, 16, 1))):
-        film = {"codec": "ffv1", "pix_fmt": "yuv444p", "tags": tags, "pts": [0], "picture": ONE}
+        film = {"codec": "ffv1", "pix_fmt": "yuv444p", "tags": tags, "pts": [0], "picture": solid(100, 90, 170)}
         run.done(make_video(tmp_path / f"{name}.mkv", **film), tmp_path / name)
         shown.append(read_image(tmp_path / name / "000001.png").to_ndarray(format="rgb24"))
     assert np.array_equal(*shown)
 
 
-def test_tags_that_change_midway_are_converted(run: Run, tmp_path: Path) -> None:
-    """A file has one colour: a part which is tagged otherwise looks as before in it."""
-    source = tmp_path / "in.ts"
-    with source.open("wb") as file:
-        for start, matrix in ((1000, 1), (1480, 6)):
-            pts = [start + 40 * i for i in range(12)]
-            tags = (matrix, 2, 2, 1)
-            part = make_video(tmp_path / "part.ts", pts=pts, tags=tags, picture=ONE, options={"crf": "1"})
-            file.write(part.read_bytes())
-    before, after, _ = run.film(source, "out.mkv", "--crf", "1")
-    assert [before.frames[at].colorspace for at in (0, 20)] == [1, 6]
-    assert [after.frames[at].colorspace for at in (0, 20)] == [1, 1]
-
-    def colour(shown: av.VideoFrame, matrix: str) -> np.ndarray:
-        return shown.to_ndarray(format="rgb24", src_colorspace=matrix)[9, 9].astype(int)
-
-    assert abs(colour(before.frames[20], "ITU709") - colour(before.frames[20], "SMPTE170M")).max() > 6
-    assert abs(colour(after.frames[0], "ITU709") - colour(before.frames[0], "ITU709")).max() <= 2
-    assert abs(colour(after.frames[20], "ITU709") - colour(before.frames[20], "SMPTE170M")).max() <= 2
+def ramp(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(RAMP, "gray").reformat(format=pix_fmt)
 
 
-def test_full_range_and_444_are_kept(run: Run, tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mkv", pix_fmt="yuv444p", tags=(1, 1, 1, 2), options={"crf": "1"})
-    before, after, _ = run.film(source, "out.mkv", "--crf", "1")
-    assert after.tags == before.tags
-    assert (after.tags[3], after.pix_fmt, before.pix_fmt) == (2, "yuvj444p", "yuvj444p")
-    assert abs(luma(after.frames[5])[::2, ::2] - luma(before.frames[5])).mean() < 1.5
+def test_a_film_is_read_as_in_a_script(run: Run, tmp_path: Path, identity_engine: str) -> None:
+    """Video is of limited range unless it says otherwise, and the result says so."""
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gray", size=(256, 16), picture=ramp, pts=[0])
+    before, after, _ = run.film(source, "out.mkv", "--codec", "ffv1")
+    clip = vs.core.bs.VideoSource(str(source), cachemode=0)
+    with vsaether.upscale(clip, identity_engine).get_frame(0) as frame:
+        script, told = np.array(frame[0]), frame.props["_Range"]
+    assert np.array_equal(luma(after.frames[0]), script)
+    assert (before.tags[3], after.tags[3], told) == (0, 1, vs.RANGE_LIMITED)
+    assert np.array_equal(script[0, 40:400:2], RAMP[0, 20:200])
+
+
+def test_an_image_is_of_full_range(run: Run, tmp_path: Path) -> None:
+    """Image files know no other, whether their decoder says so or not."""
+    assert colour.guess_range(vs.GRAY, image=True) == vs.RANGE_FULL
+    assert colour.guess_range(vs.GRAY) == colour.guess_range(vs.YUV, image=True) == vs.RANGE_LIMITED
+    for suffix in (".png", ".tif", ".bmp", ".pgm"):
+        (tmp_path / f"in{suffix}").write_bytes(encode(ramp(0, 256, 16, "gray"), suffix)[0])
+        run.done(tmp_path / f"in{suffix}", tmp_path / "out.png", "--overwrite")
+        shown = read_image(tmp_path / "out.png").to_ndarray(format="rgb24")
+        assert np.array_equal(shown[0, ::2, 0], RAMP[0])
+
+
+def test_limited_range_as_an_image(run: Run, tmp_path: Path) -> None:
+    """What is written is of full range, since no image file can say another: of an image, and of a film."""
+    white = av.VideoFrame.from_ndarray(np.full((16, 16), 235, np.uint8), "gray")
+    (tmp_path / "in.png").write_bytes(encode(white, ".png")[0])
+    make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gray", size=(16, 16), pts=[0], picture=lambda *_: white)
+    run.done(tmp_path / "in.png", tmp_path / "image.png", "--range", "limited")
+    run.done(tmp_path / "in.mkv", tmp_path / "film" / "%d.png")
+    for written in ("image.png", "film/1.png"):
+        assert read_image(tmp_path / written).to_ndarray(format="gray").min() == 255
+
+
+def test_what_is_guessed_of_a_file_is_what_the_filter_guesses(identity_engine: str) -> None:
+    """All that tags can leave open, of every family and on both sides of the sizes at which the matrix changes."""
+    layouts = [Layout(vs.GRAY, 8), Layout(vs.YUV, 8, (1, 1)), Layout(vs.YUV, 10), Layout(vs.RGB, 8)]
+    given = [UNTAGGED, *(replace(UNTAGGED, **{key: value}) for key, value in TOLD.items())]
+    for layout, tags, (width, height) in itertools.product(layouts, given, [(48, 480), (48, 576), (1280, 16)]):
+        if layout.family != vs.YUV and tags.colorspace == 10:
+            continue  # gray and RGB have no matrix to guess
+        clip = vs.core.std.BlankClip(format=layout.vs_format.id, width=width, height=height, length=1)
+        clip = clip.std.RemoveFrameProps("_Range").std.SetFrameProps(**tags.props(layout))
+        with vsaether.upscale(clip, identity_engine, backend="ort").get_frame(0) as frame:
+            found: dict[str, Any] = dict(frame.props)
+        filtered = {key: int(found[key]) for key in ("_Range", "_Transfer", "_Primaries", "_Matrix")}
+        props = complete(tags, layout, width, height).props(layout)
+        if layout.family == vs.GRAY:
+            del filtered["_Matrix"]
+        assert filtered.items() <= props.items(), (layout, tags)

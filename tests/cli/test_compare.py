@@ -1,4 +1,4 @@
-"""``vsaether compare``: what is measured, which frames, and what is refused."""
+"""``vsaether compare`` and ``vsaether preview``: what is measured and shown, and of which frames."""
 
 # pyright: reportAttributeAccessIssue=false
 
@@ -12,6 +12,8 @@ import pytest
 import vapoursynth as vs
 
 from vsaether.cli import main
+from vsaether.media.images import read_image
+from vsaether.report import compare as module
 from vsaether.report.compare import spread
 from vsaether.report.frames import Frames
 from vsaether.report.metrics import Meter
@@ -36,7 +38,6 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def data(page: Path) -> dict:
-    """What the page knows."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
     assert found
     return json.loads(found[1])
@@ -47,7 +48,6 @@ def compare(*arguments: object) -> int:
 
 
 def test_metrics_of_two_films(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """PSNR is that of the samples; a film is at no distance from itself; the page names what it was made of."""
     page = tmp_path / "page.html"
     assert compare(*pair, "-o", page, "--frames", 3) == 0
     known = data(page)
@@ -66,7 +66,6 @@ def test_metrics_of_two_films(pair: tuple[Path, Path], tmp_path: Path, capsys: p
 
 
 def test_sizes_that_differ(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An error which says what to do; with --resize the smaller is enlarged, and that is said."""
     large = make_video(tmp_path / "large.mkv", size=(128, 96))
     page = tmp_path / "page.html"
     assert compare(pair[0], large, "-o", page) == 1
@@ -84,8 +83,6 @@ def test_a_page_stays_small(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of too many pictures every second one is left out; all frames are measured."""
-    from vsaether.report import compare as module
-
     page = tmp_path / "page.html"
     monkeypatch.setattr(module, "_MIB", 40_000)
     assert compare(*pair, "-o", page, "--max-size", 1) == 0
@@ -97,7 +94,6 @@ def test_a_page_stays_small(
 
 
 def test_frames_by_number(tmp_path: Path) -> None:
-    """Those of all numbers, with B-frames and far from key frames, are those of decoding from the start."""
     path = make_video(tmp_path / "in.mp4", pts=[40 * i for i in range(40)], options={"g": "8", "bf": "3"})
     with av.open(str(path)) as container:
         whole = [each.to_ndarray() for each in container.decode(video=0)]
@@ -121,3 +117,37 @@ def test_spread_and_formats() -> None:
     assert "ssimulacra2" not in Meter([hdr, hdr]).measure(hdr, hdr)
     assert b"cICP\x09\x10\x00\x01" in png(hdr)
     assert b"cICP" not in png(yuv)
+
+
+def preview(*arguments: object) -> int:
+    return main(["preview", *map(str, arguments)])
+
+
+def picture(path: Path) -> np.ndarray:
+    return read_image(path).to_ndarray(format="rgb24").astype(int)
+
+
+def test_pictures_of_two_times(identity_engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_video(tmp_path / "in.mkv", codec="ffv1")
+    folder = tmp_path / "pictures"
+    assert preview(source, "--at", "0.1", "00:00:00.4", "-o", folder, "--engine", identity_engine) == 0
+    told = capsys.readouterr().out.split()
+    names = [f"in_{number:06d}_{kind}.png" for number in (2, 10) for kind in ("source", "bicubic", "result", "detail")]
+    assert told == [str(folder / name) for name in names]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    shown = picture(folder / "in_000010_source.png")
+    far = [np.abs(shown - frame(index, 64, 48).to_ndarray(format="rgb24")).mean() for index in range(12)]
+    assert int(np.argmin(far)) == 10
+    for kind in ("result", "bicubic"):
+        assert picture(folder / f"in_000010_{kind}.png").shape == (96, 128, 3)
+
+
+def test_an_image_of_odd_size(identity_engine: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.png"
+    frame(0, 31, 21, "rgb24").save(str(source))
+    assert preview(source, "-o", tmp_path / "out", "--engine", identity_engine, "--crop", "10x8+20+12") == 0
+    assert picture(tmp_path / "out" / "in_result.png").shape == (42, 62, 3)
+    assert picture(tmp_path / "out" / "in_detail.png").shape == (16 * 24, 3 * 20 * 24, 3)
+    narrow = ("-o", tmp_path / "out", "--overwrite", "--engine", identity_engine, "--crop", "31x1+0+0")
+    assert preview(source, *narrow) == 0
+    assert picture(tmp_path / "out" / "in_detail.png").shape[1] == 3 * 62 * 8

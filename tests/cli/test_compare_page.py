@@ -25,7 +25,6 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    """A Chromium of its own profile."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("NO BROWSER: the comparison page is NOT tested; install Debian's chromium and chromium-driver")
@@ -40,7 +39,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 
 def plain(value: int) -> Picture:
-    """Pictures of one gray, lighter from frame to frame."""
     return lambda index, *size: solid(value + index, 128, 128)(index, *size)
 
 
@@ -72,7 +70,6 @@ def press(page: WebDriver, *keys: str) -> None:
 
 
 def luma(value: int) -> int:
-    """What limited-range luma looks like."""
     return round((value - 16) * 255 / 219)
 
 
@@ -91,7 +88,6 @@ def test_slider_and_stepping(page: WebDriver) -> None:
 
 
 def test_layouts(page: WebDriver) -> None:
-    """Side by side, one at a time with Space, and the amplified difference."""
     press(page, "v")
     assert [gray(page, at) for at in (0.25, 0.75)] == pytest.approx([luma(60), luma(160)], abs=1)
     press(page, "f", " ")
@@ -105,7 +101,6 @@ def test_layouts(page: WebDriver) -> None:
 
 
 def test_zoom_and_figures(page: WebDriver) -> None:
-    """Enlarged pixels have hard edges; the figures and the plot are those of the frame."""
     press(page, "1", "+", "+")
     assert page.find_element(By.ID, "zoom").text == "400 %"
     assert page.execute_script("return paint.imageSmoothingEnabled") is False

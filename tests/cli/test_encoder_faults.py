@@ -1,7 +1,8 @@
-"""An encoder that fails, or makes what it was not given: no such segment is kept, and the same command goes on."""
+"""An encoder that fails, or makes what it was not given: no such segment is kept; and the log in a job's folder."""
 
 import random
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -9,22 +10,14 @@ import numpy as np
 import pytest
 from av.error import ExternalError, FFmpegError
 
+from vsaether.cli import main
 from vsaether.media import segments
 from vsaether.media.manifest import JobFolder
 from vsaether.media.segments import SegmentWriter
 
-from .conftest import Run, make_video
-from .test_resume import packets, scenes
-
-PARTS = ("--segment", "1", "--preset", "ultrafast", "--backend", "ov")
-
-
-def crash(given: list[av.Packet]) -> list[av.Packet]:
-    raise ExternalError(542398533, "Generic error in an external library")
-
-
-def lost(given: list[av.Packet]) -> list[av.Packet]:
-    return given[1:]
+from .conftest import Run, failing, make_video
+from .test_resume import SEGMENTS, packets, scenes, stop_after
+from .test_segment_kinds import corrupt
 
 
 def moved(given: list[av.Packet]) -> list[av.Packet]:
@@ -42,29 +35,26 @@ def damaged(given: list[av.Packet]) -> list[av.Packet]:
     return made
 
 
-@pytest.mark.parametrize("fault", [crash, lost, moved, damaged])
-def test_what_is_not_right_is_not_kept(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[av.Packet]], list[av.Packet]]
-) -> None:
+def test_what_is_not_right_is_not_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said which segment, and the log stays; those before are not made again, and the film is the same."""
     source, out = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(60)], picture=scenes), tmp_path / "out.mkv"
-    assert run(source, tmp_path / "whole.mkv", *PARTS).code == 0
-    take = SegmentWriter._take
+    run.done(source, tmp_path / "whole.mkv", *SEGMENTS)
+    take, folder = SegmentWriter._take, JobFolder.of(out)
+    crash = failing(ExternalError(542398533, "Generic error in an external library"))
+    for runs, fault in enumerate((crash, lambda given: given[1:], moved, damaged), 1):
 
-    def faulty(self: SegmentWriter, given: list[av.Packet]) -> None:
-        place = len(self._shown)
-        take(self, fault(given) if self._number == 3 and place == 5 and given else given)
+        def faulty(self: SegmentWriter, given: list[av.Packet], fault: object = fault) -> None:
+            place = len(self._shown)
+            take(self, fault(given) if self._number == 3 and place == 5 and given else given)  # type: ignore[operator]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SegmentWriter, "_take", faulty)
-        result = run(source, out, *PARTS)
-    assert (result.code, "segment 3 " in result.error) == (1, True)
-    folder = JobFolder.of(out)
-    assert [record.number for record in folder.records()] == [1, 2]
-    assert "stopped: segment 3 " in folder.log.path.read_text()
-    assert [path.name for path in folder.path.glob(".*")] == []
-    result = run(source, out, *PARTS)
-    assert (result.code, "2 segments of 30 frames are complete" in result.err) == (0, True)
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentWriter, "_take", faulty)
+            result = run(source, out, *SEGMENTS)
+        assert (result.code, "segment 3 " in result.error) == (1, True), fault
+        assert [record.number for record in folder.records()] == [1, 2], fault
+        assert folder.log.path.read_text().count("stopped: segment 3 ") == runs
+        assert [path.name for path in folder.path.glob(".*")] == []
+    assert "2 segments of 30 frames are complete" in run.done(source, out, *SEGMENTS).err
     assert packets(out) == packets(tmp_path / "whole.mkv")
 
 
@@ -109,3 +99,46 @@ def test_a_decoder_that_leaves_the_loop_filter_out_finds_the_same_damage(
         told.append(decoded(True, flipped)[0])
         assert told[-1] == decoded(False, flipped)[0]
     assert sum(each != whole for each in told) >= found
+
+
+def test_a_job_keeps_a_log_until_it_is_complete(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each run, each segment with its hash, each note and FFmpeg's own warnings; a failure before the first, too."""
+    source, out = corrupt(tmp_path), tmp_path / "out.mkv"
+    folder, options = JobFolder.of(out), (*SEGMENTS, "--segment", "0.5")
+    for frames in (5, 25):
+        with monkeypatch.context() as patch:
+            stop_after(patch, frames, lambda: OSError(5, "Input/output error", "disk"))
+            assert str(folder.path) in run(source, out, *options).err
+    assert main(["jobs", "status", str(out)]) == 0
+    assert str(folder.log.path) in capfd.readouterr().out
+    lines = folder.log.path.read_text().splitlines()
+    told = [line.split(maxsplit=2)[2] for line in lines if line.startswith("20")]
+    runs = [line.partition(":")[0] for line in told if not line.startswith(("segment", "note"))]
+    assert runs == ["begun", "stopped", "gone on with", "stopped"]
+    assert "Input/output error" in told[-2] + told[-1]
+    made = {line.split()[1]: line.split()[-1] for line in told if line.startswith("segment")}
+    assert made == {f"{record.number}:": record.sha256 for record in folder.records()} != {}
+    assert any(line.startswith(("[h264", "[mpegts", "[mp2")) for line in lines)
+    assert "frames/s" not in folder.log.path.read_text()
+    run.done(source, out, *options)
+    assert not folder.path.exists()
+
+
+def test_libraries_write_into_the_log_and_python_to_the_terminal(tmp_path: Path) -> None:
+    """Standard error of the process, as encoders use it; all is as before when the work is done."""
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from vsaether.media.log import Log
+        with Log(Path(sys.argv[1])).of_libraries():
+            os.write(2, b"an encoder\\n")
+            print("progress", file=sys.stderr)
+        os.write(2, b"behind\\n")
+        print("the end", file=sys.stderr)
+    """
+    arguments = [sys.executable, "-c", code, str(tmp_path / "log")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "progress\nbehind\nthe end\n")
+    assert (tmp_path / "log").read_text() == "an encoder\n"

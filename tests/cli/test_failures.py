@@ -1,41 +1,34 @@
-"""``vsaether upscale`` where it must stop, or leave something out: one line, and nothing under the final name."""
+"""Where ``vsaether upscale`` must stop, or leave something out: one line, and nothing under the final name."""
 
 import errno
+import gc
 import os
 import re
-import resource
 import signal
-import subprocess
+import threading
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from av.error import FFmpegError
 
-from vsaether.media import job
+from vsaether.cli import commands
+from vsaether.errors import MediaError
+from vsaether.media import files, job, muxer
+from vsaether.media.interrupts import Interrupted, caught, check
 
 from ..conftest import MakeEngine
-from .conftest import FAST, Run, command, contents, make_video, wait_for
-
-
-@pytest.fixture(scope="module")
-def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip whose upscaling takes many seconds with the slow engine."""
-    pts = [40 * i for i in range(200)]
-    path = tmp_path_factory.mktemp("long") / "in.mkv"
-    return make_video(path, pts=pts, size=(320, 240), options={"preset": "ultrafast"})
+from .conftest import FAST, Run, contents, failing, limited, make_video, read, running
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """One frame."""
     return make_video(tmp_path / "in.mkv", pts=[0])
 
 
 def test_a_file_that_appears_meanwhile_is_left_alone(
     run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the first check and the end, somebody else may write OUT."""
     out, loop = tmp_path / "out.mkv", job._loop
 
     def and_write(*arguments: object) -> None:
@@ -80,10 +73,7 @@ def test_what_a_container_cannot_carry(
 def test_an_error_without_a_name_is_told_with_the_files(
     run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(job, "_loop", fail)
+    monkeypatch.setattr(job, "_loop", failing(error))
     said = run.refused(clip, tmp_path / "out.mkv", *FAST)
     assert str(clip) in said and str(tmp_path / "out.mkv") in said
 
@@ -93,11 +83,7 @@ def test_file_systems_without_flushing(
     run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     """Where there is no such thing, the file is done all the same; where it fails, the file is named."""
-
-    def fsync(handle: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
     result = run(clip, tmp_path / "out.mkv", *FAST)
     assert (result.code, (tmp_path / "out.mkv").exists()) == (code, code == 0)
     assert code == 0 or "cannot write " + str(tmp_path) in result.error
@@ -111,53 +97,116 @@ def test_file_systems_without_flushing(
         ("frames", 999, ("--limit", "3")),
     ],
 )
-def test_full_disk(
-    tmp_path_factory: pytest.TempPathFactory,
-    tmp_path: Path,
-    identity_engine: str,
-    output: str,
-    most: int,
-    options: tuple[str, ...],
-) -> None:
-    """A write that fails midway gives one line, and the partial output goes."""
-    pts = [40 * i for i in range(30)]
-    source = make_video(tmp_path_factory.mktemp("film") / "in.mkv", pts=pts, size=(160, 120))
-    done = subprocess.run(
-        command("upscale", source, tmp_path / output, "--engine", identity_engine, *options),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1, done.stderr
-    line = done.stderr.replace("\r", "\n").strip().splitlines()[-1]
-    assert re.fullmatch(f"vsaether: cannot write {tmp_path / output}.*: File too large", line)
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_full_disk(tmp_path: Path, identity_engine: str, output: str, most: int, options: tuple[str, ...]) -> None:
+    source = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(30)], size=(160, 120))
+    result = limited(most, "upscale", source, tmp_path / output, "--engine", identity_engine, *options)
+    assert result.code == 1
+    assert re.fullmatch(f"vsaether: cannot write {tmp_path / output}.*: File too large", result.error)
+    assert list(tmp_path.iterdir()) == [source]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_stopped_midway(
-    long_video: Path, tmp_path: Path, make_engine: MakeEngine, number: signal.Signals, default_signals: None
-) -> None:
-    """Ctrl-C, SIGTERM and a closed terminal leave nothing; even after SIGKILL there is nothing under the final name."""
-    folder, log = tmp_path / "folder", tmp_path / "log"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_midway(tmp_path: Path, make_engine: MakeEngine, number: int, default_signals: None) -> None:
+    folder, log, pts = tmp_path / "folder", tmp_path / "log", [40 * i for i in range(100)]
     folder.mkdir()
+    source = make_video(tmp_path / "in.mkv", pts=pts, size=(320, 240), options={"preset": "ultrafast"})
     slow = make_engine(kernels=(5, 5, 3), channels=48)  # a tenth of a second for a frame
-    arguments = command("upscale", long_video, folder / "out.mkv", "--engine", slow, *FAST)
-    with log.open("w") as stderr, subprocess.Popen(arguments, stderr=stderr) as process:
-        try:
-            wait_for(lambda: bool(re.search(r" [1-9]\d*/200 frames", log.read_text())), process)
-            assert list(folder.iterdir())
-            process.send_signal(number)
-            code = process.wait(180)
-        finally:
-            process.kill()
-    if number == signal.SIGKILL:
-        assert code == -signal.SIGKILL
-        assert not (folder / "out.mkv").exists()
-        return
-    assert code == 128 + number
+    with running(log, "upscale", source, folder / "out.mkv", "--engine", slow, *FAST) as process:
+        assert list(folder.iterdir())
+        process.send_signal(number)
+        assert process.wait(180) == 128 + number
     assert "nothing was written" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert list(folder.iterdir()) == []
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "映" * 80 + "b" * 11, "é" * 120])
+def test_names_as_long_as_the_file_system_allows(run: Run, clip: Path, tmp_path: Path, stem: str) -> None:
+    """255 bytes are a name, as a file and as a folder; a longer one is refused before work."""
+    assert len(run.film(clip, f"{stem}.mkv")[1].frames) == 1
+    run.done(clip, tmp_path / f"{stem}_new", "--limit", 1)
+    assert [path.name for path in (tmp_path / f"{stem}_new").iterdir()] == ["000001.png"]
+    run.refused(clip, tmp_path / f"{stem}{'c' * 20}.mkv")
+
+
+def test_what_was_written_before_an_interruption_is_told(
+    tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the file has its name, Ctrl-C does not undo it."""
+    before, out = signal.getsignal(signal.SIGINT), tmp_path / "out.mkv"
+    monkeypatch.setattr(files, "_sync", lambda path: send(signal.SIGINT) if out.exists() else None)
+    result = run(clip, out, *FAST)
+    assert result.code == 130
+    assert f"interrupted; {out} had been written" in result.error
+    assert len(read(out).frames) == 1
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_signals_while_tidying_are_ignored() -> None:
+    """The second Ctrl-C does not leave the first one's work half done; what the caller ignores stays ignored."""
+    tidied = False
+
+    def work() -> None:
+        nonlocal tidied
+        with caught():
+            try:
+                send(signal.SIGTERM)
+            finally:
+                send(signal.SIGHUP)
+                tidied = True
+
+    with pytest.raises(Interrupted) as error:
+        work()
+    assert (tidied, error.value.number) == (True, signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with caught():
+            send(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_ends_the_command_all_the_same() -> None:
+    """In a finaliser, as in a callback from C, Python only prints an exception."""
+    finalised = type("Finalised", (), {"__del__": lambda self: send(signal.SIGTERM)})
+
+    def work() -> None:
+        with caught():
+            check()
+            finalised()
+            check()
+
+    with pytest.raises(Interrupted) as error:
+        work()
+    assert error.value.number == signal.SIGTERM
+    check()
+
+
+def test_the_command_runs_beside_the_main_thread(clip: Path, tmp_path: Path, identity_engine: str) -> None:
+    codes: list[int] = []
+    arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "--engine", identity_engine, *FAST]
+    thread = threading.Thread(target=lambda: codes.append(commands.main(arguments)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_nothing_stays_open_after_an_error(
+    run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was begun is closed at once, and not when it is collected as garbage."""
+    monkeypatch.setattr(muxer.VideoWriter, "write", failing(MediaError("no more")))
+    gc.disable()
+    try:
+        assert "no more" in run(clip, tmp_path / "out.mkv", *FAST).error
+        opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path)]
+    finally:
+        gc.enable()
+    assert [name for name in opened if str(tmp_path) in name] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]

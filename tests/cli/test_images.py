@@ -1,22 +1,23 @@
-"""``vsaether upscale`` on images: depth, gray and alpha are kept, names and order, too."""
+"""``vsaether upscale`` on images: depth, gray and alpha are kept, names, EXIF data and pixels per inch, too."""
 
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from vsaether.media import density, exif
+from vsaether.media.density import CENTIMETRE, INCH, Density
 from vsaether.media.exif import extras
 from vsaether.media.formats import planar
-from vsaether.media.images import encode, read_image
-from vsaether.media.stills import list_images
+from vsaether.media.images import encode
+from vsaether.media.stills import list_images, read_image
 
 from .conftest import Run
-
-WAYS = ("in", "in/%06d.png", "elsewhere")
-"""To the folder of an input."""
 
 
 def write(path: Path, samples: np.ndarray, pix_fmt: str, chunks: bytes = b"") -> None:
@@ -32,66 +33,42 @@ def write(path: Path, samples: np.ndarray, pix_fmt: str, chunks: bytes = b"") ->
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG file."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def black(path: Path, width: int = 20, value: int = 0) -> None:
-    """Write an image of one gray, 20 pixels high."""
     write(path, np.full((20, width, 3), value, np.uint8), "rgb24")
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, int]]:
-    """The images in a folder, with their sizes."""
     images = {path.name: read_image(path) for path in folder.iterdir()}
     return {name: (image.width, image.height) for name, image in images.items()}
 
 
-def samples_of(path: Path, pix_fmt: str, dtype: type) -> np.ndarray:
-    """The samples of an image, which must be of a pixel format."""
-    frame = read_image(path)
-    assert frame.format.name == pix_fmt
-    big = frame.format.is_big_endian
-    plane = frame.planes[0]
-    array = np.frombuffer(plane, np.dtype(dtype).newbyteorder(">" if big else "<")).reshape(plane.height, -1)
-    channels = len(frame.format.components)
-    return array[:, : frame.width * channels].reshape(frame.height, frame.width, channels).astype(int)
-
-
 @pytest.mark.parametrize(
-    ("suffix", "given", "stored", "channels", "dtype"),
+    ("suffix", "given", "stored"),
     [
-        (".png", "gray", "gray", 1, np.uint8),
-        (".png", "ya8", "ya8", 2, np.uint8),
-        (".png", "rgb24", "rgb24", 3, np.uint8),
-        (".png", "rgba", "rgba", 4, np.uint8),
-        (".png", "gray16le", "gray16be", 1, np.uint16),
-        (".png", "ya16le", "ya16be", 2, np.uint16),
-        (".png", "rgb48le", "rgb48be", 3, np.uint16),
-        (".png", "rgba64le", "rgba64be", 4, np.uint16),
-        (".tif", "rgb24", "rgb24", 3, np.uint8),
-        (".tif", "rgb48le", "rgb48le", 3, np.uint16),
-        (".tif", "gray16le", "gray16le", 1, np.uint16),
-        (".webp", "rgba", "argb", 4, np.uint8),
-        (".bmp", "rgb24", "bgr24", 3, np.uint8),
+        *((".png", name, name) for name in ("gray", "ya8", "rgb24", "rgba")),
+        *((".png", f"{name}le", f"{name}be") for name in ("gray16", "ya16", "rgb48", "rgba64")),
+        *((".tif", name, name) for name in ("rgb24", "rgb48le", "gray16le")),
+        (".webp", "rgba", "argb"),
+        (".bmp", "rgb24", "bgr24"),
     ],
 )
-def test_formats_keep_depth_gray_and_alpha(
-    run: Run, tmp_path: Path, suffix: str, given: str, stored: str, channels: int, dtype: type
-) -> None:
-    """Lossless images come out in the format they came in, every sample doubled in both directions."""
-    random = np.random.default_rng(1)
-    top = np.iinfo(dtype).max
-    source = random.integers(0, top + 1, (37, 41, channels)).astype(dtype)
+def test_formats_keep_depth_gray_and_alpha(run: Run, tmp_path: Path, suffix: str, given: str, stored: str) -> None:
+    components = av.VideoFormat(given).components
+    dtype, step = (np.uint8, 257) if components[0].bits == 8 else (np.uint16, 65)
+    source = np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, (37, 41, len(components))).astype(dtype)
     path = tmp_path / f"in{suffix}"
     write(path, source, given)
-    before = samples_of(path, stored, dtype)
     run.done(path, tmp_path / f"out{suffix}")
-    after = samples_of(tmp_path / f"out{suffix}", stored, dtype)
-    assert after.shape == (74, 82, channels)
-    assert abs(after[::2, ::2] - before).max() <= max(1, top // 1000)
-    if given == "rgba" and suffix == ".png":
-        assert np.array_equal(before, source)
+    images = [read_image(each) for each in (path, tmp_path / f"out{suffix}")]
+    assert [image.format.name for image in images] == [stored, stored]
+    before, after = (image.to_ndarray(format="rgba64le").astype(int) for image in images)
+    assert after.shape == (74, 82, 4)
+    assert abs(after[::2, ::2] - before).max() <= step
+    if (suffix, given) == (".png", "rgba"):
+        assert np.array_equal(images[0].to_ndarray(), source)
 
 
 def test_jpeg_keeps_its_subsampling_and_range(run: Run, tmp_path: Path) -> None:
@@ -103,14 +80,13 @@ def test_jpeg_keeps_its_subsampling_and_range(run: Run, tmp_path: Path) -> None:
     frame.colorspace, frame.color_range = 5, 2
     (tmp_path / "in.jpg").write_bytes(encode(frame, ".jpg")[0])
     before = read_image(tmp_path / "in.jpg")
-    for name in ("out.jpg", "out.png"):
+    for name, stored in (("out.jpg", "yuvj420p"), ("out.png", "rgb24")):
         run.done(tmp_path / "in.jpg", tmp_path / name)
         after = read_image(tmp_path / name)
-        assert (after.width, after.height) == (128, 96)
+        assert (before.format.name, after.format.name) == ("yuvj420p", stored)
         small, large = (f.to_ndarray(format="rgb24").astype(int) for f in (before, after))
+        assert large.shape == (96, 128, 3)
         assert abs(large[::2, ::2] - small).mean() < 4
-        if name == "out.jpg":
-            assert after.format.name == before.format.name == "yuvj420p"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
@@ -133,34 +109,26 @@ def test_orientation_and_colour_profile_are_kept(run: Run, tmp_path: Path, suffi
     assert ("cannot be given the colour profile" in result.err) == (suffix == ".tif")
 
 
-def test_a_folder_keeps_names_and_each_image_its_size(run: Run, tmp_path: Path) -> None:
-    """Sizes and formats may differ from image to image; other files in the folder are left alone."""
-    folder = tmp_path / "in"
-    random = np.random.default_rng(2)
-    for name, shape, pix_fmt in (
-        ("2.png", (20, 30, 3), "rgb24"),
-        ("10.png", (31, 20, 1), "gray"),
-        ("1.tif", (20, 20, 4), "rgba"),
-    ):
-        write(folder / name, random.integers(0, 256, shape).astype(np.uint8), pix_fmt)
-    (folder / "notes.txt").write_text("not an image")
-    assert [path.name for path in list_images(folder)[0]] == ["1.tif", "2.png", "10.png"]
-    run.done(folder, tmp_path / "out")
-    assert shapes(tmp_path / "out") == {"2.png": (60, 40), "10.png": (40, 62), "1.tif": (40, 40)}
-
-
-def test_a_folder_keeps_each_image_in_its_own_format(run: Run, tmp_path: Path) -> None:
+def test_a_folder_keeps_names_and_each_image_its_size_and_format(run: Run, tmp_path: Path) -> None:
     """JPEG and WebP stay in YUV, PNG in RGB, also where their samples are alike; one image alone is no exception."""
     folder = tmp_path / "in"
-    folder.mkdir()
+    write(folder / "10.png", np.full((31, 20, 1), 90, np.uint8), "gray")
+    write(folder / "1.tif", np.full((20, 20, 4), 90, np.uint8), "rgba")
     frame = av.VideoFrame.from_ndarray(np.full((20, 30, 3), 90, np.uint8), "rgb24")
     yuv, full = frame.reformat(format="yuv420p"), frame.reformat(format="yuv420p", dst_color_range="JPEG")
-    for name, shown in (("1.jpg", full), ("2.webp", yuv), ("3.png", planar(frame)[0]), ("4.bmp", planar(frame)[0])):
+    for name, shown in (("3.jpg", full), ("2.webp", yuv), ("4.png", planar(frame)[0]), ("5.bmp", planar(frame)[0])):
         (folder / name).write_bytes(encode(shown, Path(name).suffix)[0])
+    (folder / "notes.txt").write_text("not an image")
+    names = ["1.tif", "2.webp", "3.jpg", "4.png", "5.bmp", "10.png"]
+    assert [path.name for path in list_images(folder)[0]] == names
     run.done(folder, tmp_path / "out")
-    formats = {path.name: read_image(path).format.name for path in (tmp_path / "out").iterdir()}
-    assert formats == {"1.jpg": "yuvj420p", "2.webp": "yuv420p", "3.png": "rgb24", "4.bmp": "bgr24"}
-    for name in ("1.jpg", "2.webp"):
+    images = {path.name: read_image(path) for path in (tmp_path / "out").iterdir()}
+    assert {name: image.format.name for name, image in images.items()} == dict(
+        zip(names, ("rgba", "yuv420p", "yuvj420p", "rgb24", "bgr24", "gray"), strict=True)
+    )
+    sizes = {"1.tif": (40, 40), "10.png": (40, 62)}
+    assert shapes(tmp_path / "out") == {name: sizes.get(name, (60, 40)) for name in names}
+    for name in ("2.webp", "3.jpg"):
         run.done(folder / name, tmp_path / name[0])
         assert shapes(tmp_path / name[0]) == {name: (60, 40)}
 
@@ -174,10 +142,9 @@ def test_one_bad_image_does_not_stop_the_folder(run: Run, tmp_path: Path) -> Non
     for source, output in ((folder, "out.mp4"), (bad, "one"), (bad, "one.png")):
         assert str(bad) in run.refused(source, tmp_path / output)
     result = run(folder, tmp_path / "out")
-    assert result.code == 1
+    assert (result.code, "failed" in result.out) == (1, True)
     assert "1 of 3 images could not be upscaled" in result.error
     assert str(bad) in result.error
-    assert "failed" in result.out
     assert shapes(tmp_path / "out") == {"2.png": (40, 40), "3.png": (40, 40)}
     for name in ("2.png", "3.png"):
         (folder / name).unlink()
@@ -185,7 +152,6 @@ def test_one_bad_image_does_not_stop_the_folder(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_full_folder_needs_overwrite(run: Run, tmp_path: Path) -> None:
-    """Other files of the folder stay; those of the same name are replaced only when allowed."""
     folder, out = tmp_path / "in", tmp_path / "out"
     black(folder / "a.png", value=200)
     out.mkdir()
@@ -197,10 +163,79 @@ def test_a_full_folder_needs_overwrite(run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "mine.txt"]
 
 
-@pytest.mark.parametrize(("source", "output"), [("in", "in"), *(("in/000001.png", to) for to in WAYS)])
+@pytest.mark.parametrize(
+    ("source", "output"), [("in", "in"), *(("in/000001.png", to) for to in ("in", "in/%06d.png", "elsewhere"))]
+)
 def test_an_input_is_never_replaced(run: Run, tmp_path: Path, source: str, output: str) -> None:
     """Neither by an image of its own name, nor by a number which is its name, nor by way of a link."""
     black(tmp_path / "in" / "000001.png")
     (tmp_path / "elsewhere").symlink_to("in")
     begun = source != "in"
     assert "input itself" in run.refused(tmp_path / source, tmp_path / output, "--overwrite", begun=begun)
+
+
+SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp")
+DPI = Density(Fraction(300), Fraction(150), INCH)
+
+
+def exif_data(order: str) -> bytes:
+    """EXIF data with all four fields of the size, as SHORT and LONG, and the camera's orientation."""
+
+    def directory(*entries: tuple[int, int, int]) -> bytes:
+        packed = (
+            struct.pack(order + "HHI" + ("H2x" if kind == 3 else "I"), tag, kind, 1, n) for tag, kind, n in entries
+        )
+        return struct.pack(order + "H", len(entries)) + b"".join(packed) + bytes(4)
+
+    first = directory((256, 3, 64), (257, 4, 48), (274, 3, 6), (0x8769, 4, 8 + 2 + 4 * 12 + 4))
+    start = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", 8)
+    return start + first + directory((0xA002, 3, 64), (0xA003, 4, 48))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
+def test_exif_data_tell_the_right_size(run: Run, tmp_path: Path, suffix: str, order: str) -> None:
+    """That of the written image, wherever the input told its own; the orientation stays."""
+    source = tmp_path / "in.png"
+    write(source, np.full((48, 64, 3), 90, np.uint8), "rgb24", chunk(b"eXIf", exif_data(order)))
+    run.done(source, tmp_path / f"out{suffix}")
+    told = Image.open(tmp_path / f"out{suffix}").getexif()
+    found = dict(told) | told.get_ifd(0x8769)
+    assert (found[0xA002], found[0xA003], found[274]) == (128, 96, 6)
+    assert (found.get(256, 128), found.get(257, 96)) == (128, 96)
+
+
+def test_damaged_exif_data_are_left_as_they_are() -> None:
+    for data in (b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", exif_data("<")[:30]):
+        assert exif.with_size(data, 128, 96) == data
+
+
+@pytest.mark.parametrize("given", SUFFIXES)
+def test_density_is_kept(run: Run, tmp_path: Path, given: str) -> None:
+    source = tmp_path / f"in{given}"
+    write(tmp_path / "plain.png", np.full((24, 40, 3), 90, np.uint8), "rgb24")
+    run.done(tmp_path / "plain.png", source)
+    if given == ".webp":
+        data = exif.with_resolution(exif.EMPTY, DPI.x, DPI.y, DPI.unit)
+        source.write_bytes(exif.add_to_webp(source.read_bytes(), (80, 48), False, data, None))
+    else:
+        source.write_bytes(density.write(source.read_bytes(), DPI))
+    assert density.read(source) == DPI
+    for output in (tmp_path / f"out{suffix}" for suffix in SUFFIXES):
+        run.done(source, output)
+        assert density.read(output) == DPI
+        assert read_image(output).width == 160
+
+
+def test_units(tmp_path: Path) -> None:
+    """Pixels per centimetre stay so; a mere ratio has no unit; what tells nothing gets square pixels."""
+    path = tmp_path / "a.png"
+    write(path, np.full((24, 40, 3), 90, np.uint8), "rgb24")
+    assert density.read(path) == Density(Fraction(1), Fraction(1), None)
+    plain = path.read_bytes()
+    for told in (Density(Fraction(4), Fraction(3), None), Density(Fraction(50), Fraction(60), CENTIMETRE)):
+        path.write_bytes(density.write(plain, told))
+        assert density.read(path) == told
+        assert path.read_bytes().count(b"pHYs") == 1
+    body = b"pHYs" + struct.pack(">IIB", 5000, 6000, 1)
+    assert body + struct.pack(">I", zlib.crc32(body)) in path.read_bytes()

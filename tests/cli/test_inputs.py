@@ -1,6 +1,7 @@
 """Inputs which are not whole, regular files: pipes, damaged films, films that end early."""
 
 import os
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ def feed(pipe: Path, data: bytes) -> threading.Thread:
 
 @pytest.mark.parametrize(("suffix", "frames"), [(".ts", 100), (".ts", 5), (".mkv", 40)])
 def test_a_pipe_is_read_once(run: Run, tmp_path: Path, suffix: str, frames: int) -> None:
-    """Nothing of it is lost: all frames and all packets are there, as of the file."""
     source = make_video(tmp_path / f"in{suffix}", pts=[40 * i for i in range(frames)], size=(32, 24), audio="aac")
     _, same, _ = run.film(source, "same.mkv")
     thread = feed(tmp_path / "pipe", source.read_bytes())
@@ -41,7 +41,6 @@ def test_what_is_no_file_is_refused_in_one_line(run: Run, tmp_path: Path, monkey
 
 
 def damaged(path: Path, source: Path) -> Path:
-    """A film in one of whose packets a part is overwritten."""
     with av.open(str(source)) as file:
         packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
     victim = max(packets[1:], key=len)
@@ -64,9 +63,7 @@ def test_damaged_frames_are_counted(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "part", "audio"),
     [
-        (".mkv", 0.35, "aac"),
-        (".mkv", 0.6, None),
-        (".mkv", 0.9, None),
+        *((".mkv", part, audio) for part, audio in ((0.35, "aac"), (0.6, None), (0.9, None))),
         (".flv", 0.5, "aac"),
         (".avi", 0.6, "mp3"),
         (".mp4", 0.66, None),
@@ -75,10 +72,9 @@ def test_damaged_frames_are_counted(run: Run, tmp_path: Path) -> None:
 def test_a_file_which_is_cut_off_is_told(run: Run, tmp_path: Path, suffix: str, part: float, audio: str | None) -> None:
     """What is there is upscaled; its header says how much is missing; not where only a part was asked for."""
     film: dict[str, Any] = {"codec": "mpeg4"} if suffix == ".avi" else {"options": {"bf": "2", "g": "12"}}
-    if suffix == ".mp4":
-        film["container_options"] = {"movflags": "faststart"}
-    source = make_video(tmp_path / f"in{suffix}", pts=[40 * i for i in range(50)], size=(32, 24), audio=audio, **film)
-    cut = tmp_path / f"cut{suffix}"
+    start = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    source, cut = tmp_path / f"in{suffix}", tmp_path / f"cut{suffix}"
+    make_video(source, pts=[40 * i for i in range(50)], size=(32, 24), audio=audio, container_options=start, **film)
     cut.write_bytes(source.read_bytes()[: int(source.stat().st_size * part)])
     result = run.done(cut, tmp_path / "out.mkv", *FAST)
     there = len(read(tmp_path / "out.mkv").times)
@@ -96,17 +92,14 @@ def test_a_film_trimmed_by_an_edit_list_is_whole(run: Run, tmp_path: Path) -> No
     source = make_video(tmp_path / "in.mp4", pts=[40 * i for i in range(50)], **film)
     data = bytearray(source.read_bytes())
     at = data.index(b"elst") + 4
-    entries, duration, media = (int.from_bytes(data[at + k : at + k + 4], "big") for k in (4, 8, 12))
+    entries, duration, media = struct.unpack_from(">3I", data, at + 4)
     assert (entries, duration) == (1, 2000)
-    data[at + 8 : at + 12] = (1430).to_bytes(4, "big")  # milliseconds
-    data[at + 12 : at + 16] = (media + 16000 * 300 // 1000 + 77).to_bytes(4, "big")
-    trimmed = tmp_path / "trimmed.mp4"
-    trimmed.write_bytes(data)
-    before, _, result = run.film(trimmed, "out.mp4")
+    struct.pack_into(">2I", data, at + 8, 1430, media + 16000 * 300 // 1000 + 77)  # milliseconds, and ticks
+    source.write_bytes(data)
+    before, _, result = run.film(source, "out.mp4")
     shown = len(before.times)
     assert shown < 40
     assert f"frames      {shown} of 128x96\n" in result.out
-    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
-    cut = run.done(tmp_path / "cut.mp4", tmp_path / "out2.mp4", *FAST)
-    assert "the input ends early" in cut.out
-    assert f"of {shown} frames" in cut.out
+    source.write_bytes(data[: len(data) * 2 // 3])
+    cut = run.done(source, tmp_path / "out2.mp4", *FAST).out
+    assert "the input ends early" in cut and f"of {shown} frames" in cut

@@ -52,19 +52,28 @@ REFUSED = {
     "a-link-to-it.mkv": {"--overwrite": "input itself"},
 }
 
-OTHER_COMMANDS = {
+COMMANDS = {
+    "upscale none.mkv out.mkv": "vsaether: none.mkv does not exist",
+    "upscale rubbish.mkv out.mkv": "rubbish.mkv cannot be read",
+    "upscale empty.mkv out.mkv": "empty.mkv cannot be read",
+    "upscale a-folder.mkv out.mkv": "holds no images",
+    "upscale a-folder.mkv out.mkv --start 1": "--start and --end are for videos",
+    "upscale in.png out.png --matrix 709": "the input is RGB",
+    "upscale in.png out.png --range limited": "the input is RGB",
     "compare none.mkv in.mkv": "none.mkv",
     "compare rubbish.mkv in.mkv": "rubbish.mkv",
     "compare in.mkv in.mkv -o page.png": ".html",
     "compare in.mkv in.mkv -o there.html": "--overwrite",
     "compare in.mkv in.mkv -o none/page.html": "none",
     "compare . in.mkv": "no file",
+    "compare in.png in.png -o page.html --range full": "RGB",
     "preview in.mkv --at 1:00": "60 s",
     "preview in.mkv --crop 60x40+10+10": "64x48",
     "preview none.mkv": "none.mkv",
     "preview in.mkv -o in.mkv": "in.mkv",
     "preview in.mkv -o there": "--overwrite",
     "preview in.png --at 0": "--at",
+    "preview in.png -o out --range full": "RGB",
     "info none.onnx": "does not exist",
     "info rubbish.mkv": "neither",
     "info bad.onnx": "ONNX",
@@ -73,13 +82,11 @@ OTHER_COMMANDS = {
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A clip with sound."""
     return make_video(tmp_path_factory.mktemp("film") / "in.mkv", audio="aac").read_bytes()
 
 
 @pytest.fixture
 def there(tmp_path: Path, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working directory: a film, images, and what can be in the way."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vsaether.media.cluster._TIMEOUT", "1s")
     Path("in.mkv").write_bytes(film)
@@ -106,30 +113,13 @@ def test_outputs_and_options(run: Run, output: str, options: str, reason: str) -
     assert reason in run.refused("in.mkv", output, *words, engine=engine, begun=begun)
 
 
-@pytest.mark.parametrize(
-    ("source", "options", "reason"),
-    [
-        ("none.mkv", (), "vsaether: none.mkv does not exist"),
-        ("rubbish.mkv", (), "rubbish.mkv cannot be read"),
-        ("empty.mkv", (), "empty.mkv cannot be read"),
-        ("a-folder.mkv", (), "holds no images"),
-        ("a-folder.mkv", ("--start", "1"), "--start and --end are for videos"),
-        ("in.png", ("--matrix", "709"), "the input is RGB"),
-        ("in.png", ("--range", "limited"), "the input is RGB"),
-    ],
-)
+@pytest.mark.parametrize(("words", "reason"), COMMANDS.items())
 @pytest.mark.usefixtures("there")
-def test_inputs(run: Run, source: str, options: tuple[str, ...], reason: str) -> None:
-    assert reason in run.refused(source, "out.png" if source == "in.png" else "out.mkv", *options)
-
-
-@pytest.mark.parametrize(("words", "reason"), OTHER_COMMANDS.items())
-@pytest.mark.usefixtures("there")
-def test_other_commands(
+def test_commands(
     words: str, reason: str, tmp_path: Path, identity_engine: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(tmp_path)
-    engine = ["--engine", identity_engine] if words.startswith("preview") else []
+    engine = ["--engine", identity_engine] if words.startswith(("upscale", "preview")) else []
     assert main([*words.split(), *engine]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert reason in line
@@ -149,14 +139,14 @@ def test_other_commands(
         ("--range", "tv", "limited"),
         ("--dither", "noise", "error_diffusion"),
         *(("--encoder-options", value, "--encoder-options") for value in ("a", "a,b=1", ",a=1", "=1", "a b=1")),
+        *(("--at", value, "--at") for value in ("", "x", "1:60", "1:60:00", "-1", "1:2:3:4")),
+        *(("--crop", value, "--crop") for value in ("", "x", "10x8+1", "0x8+1+1")),
     ],
 )
-def test_values_which_are_none(
-    run: Run, tmp_path: Path, option: str, value: str, said: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Exit code 2, as usual."""
+def test_values_which_are_none(option: str, value: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["preview", "in.mkv"] if option in ("--at", "--crop") else ["upscale", "in.mkv", "out.mkv"]
     with pytest.raises(SystemExit) as ended:
-        run("in.mkv", tmp_path / "out.mkv", option, value)
+        main([*command, option, value])
     assert ended.value.code == 2
     assert said in capfd.readouterr().err
 

@@ -10,7 +10,6 @@ from .conftest import Run, frame, luma, make_video
 
 
 def held(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-    """A picture that changes with every third frame."""
     return frame(index // 3, width, height, pix_fmt)
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
@@ -19,7 +21,6 @@ More = Callable[[OutputContainer], list[av.Packet]]
 
 
 def packet(content: bytes, stream: Stream | None, pts: int | None, dts: int | None, base: Fraction) -> av.Packet:
-    """A key frame's."""
     made = av.Packet(content)
     if stream is not None:
         made.stream = stream
@@ -27,8 +28,9 @@ def packet(content: bytes, stream: Stream | None, pts: int | None, dts: int | No
     return made
 
 
-def with_more(path: Path, source: Path, *more: More) -> Path:
+def with_more(path: Path, *more: More, **film: Any) -> Path:
     """A film with more streams, each added to the file by a function which gives its packets."""
+    source = make_video(path.with_stem("video"), **film)
     with av.open(str(source)) as file, av.open(str(path), "w") as out:
         streams = [out.add_stream_from_template(stream, opaque=True) for stream in file.streams]
         packets = [given for each in more for given in each(out)]
@@ -44,8 +46,8 @@ def with_more(path: Path, source: Path, *more: More) -> Path:
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
 def test_another_video_with_reordered_frames_is_copied(run: Run, tmp_path: Path, suffix: str) -> None:
     """Matroska does not tell when frames are decoded; the packets and their times are the same."""
-    video = make_video(tmp_path / "video.mkv", options={"bf": "2", "refs": "3"})
-    with av.open(str(video)) as second:
+    video: dict[str, Any] = {"options": {"bf": "2", "refs": "3"}}
+    with av.open(str(make_video(tmp_path / "second.mkv", **video))) as second:
 
         def again(out: OutputContainer) -> list[av.Packet]:
             stream = out.add_stream_from_template(second.streams.video[0], opaque=True)
@@ -54,7 +56,7 @@ def test_another_video_with_reordered_frames_is_copied(run: Run, tmp_path: Path,
                 given.stream = stream
             return packets
 
-        source = with_more(tmp_path / "in.mkv", video, again)
+        source = with_more(tmp_path / "in.mkv", again, **video)
     before, after, _ = run.film(source, f"out{suffix}")
     assert len(before.packets[1]) == 12
     start = after.packets[1][0][0]
@@ -84,30 +86,29 @@ def test_decoding_times_are_completed(given: list[tuple[int, int | None]], told:
     assert all((done.dts or 0) <= (done.pts or 0) for done in found)
 
 
-@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".ts"])
-def test_a_timecode_goes_where_it_can_be_told(run: Run, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "suffix", "timecode"),
+    [
+        *((".mov", suffix, "01:00:00:00") for suffix in (".mov", ".mp4", ".mkv", ".ts")),
+        (".mkv", ".mp4", "01:00:00;00"),  # drop-frame is for 30 and 60 frames a second: MP4 would refuse the whole film
+    ],
+)
+def test_a_timecode_goes_where_it_can_be_told(run: Run, tmp_path: Path, given: str, suffix: str, timecode: str) -> None:
     """Its track is no reason to refuse; where no tag can tell it, a note says so."""
-    source = make_video(tmp_path / "in.mov", metadata={"timecode": "01:00:00:00"})
-    before, _, result = run.film(source, f"out{suffix}")
-    assert [kind for kind, _, _ in before.kinds] == ["video", "data"]
-    assert ("note: .ts cannot carry the timecode 01:00:00:00: left out" in result.err) == (suffix == ".ts")
-    assert ("note" in result.err) == (suffix == ".ts")
-    with av.open(str(tmp_path / f"out{suffix}")) as after:
-        video = {key.lower(): value for key, value in after.streams.video[0].metadata.items()}
-        assert video.get("timecode") == (None if suffix == ".ts" else "01:00:00:00")
-
-
-def test_a_timecode_which_is_none_is_left_out(run: Run, tmp_path: Path) -> None:
-    """Drop-frame timecodes are for 30 and 60 frames a second: MP4 would refuse the whole film."""
-    source = make_video(tmp_path / "in.mkv", metadata={"timecode": "01:00:00;00"})
-    _, after, result = run.film(source, "out.mp4")
-    assert "note: .mp4 cannot carry the timecode 01:00:00;00: left out" in result.err
+    source = make_video(tmp_path / f"in{given}", metadata={"timecode": timecode})
+    before, after, result = run.film(source, f"out{suffix}")
+    assert given != ".mov" or [kind for kind, _, _ in before.kinds] == ["video", "data"]
+    kept = suffix != ".ts" and ";" not in timecode
+    assert (f"note: {suffix} cannot carry the timecode {timecode}: left out" in result.err) != kept
+    assert ("note" in result.err) != kept
     assert len(after.times) == 12
+    with av.open(str(tmp_path / f"out{suffix}")) as file:
+        video = {key.lower(): value for key, value in file.streams.video[0].metadata.items()}
+        assert video.get("timecode") == (timecode if kept else None)
 
 
 @pytest.mark.parametrize(("suffix", "kept"), [(".ts", True), (".mkv", False), (".mp4", False)])
 def test_data_is_no_reason_to_refuse(run: Run, tmp_path: Path, suffix: str, kept: bool) -> None:
-    """Two streams of it: copied, or left out with one note."""
 
     def data(codec: str) -> More:
         def add(out: OutputContainer) -> list[av.Packet]:
@@ -116,7 +117,7 @@ def test_data_is_no_reason_to_refuse(run: Run, tmp_path: Path, suffix: str, kept
 
         return add
 
-    source = with_more(tmp_path / "in.ts", make_video(tmp_path / "video.ts"), data("klv"), data("timed_id3"))
+    source = with_more(tmp_path / "in.ts", data("klv"), data("timed_id3"))
     before, after, result = run.film(source, f"out{suffix}")
     assert [kind for kind, _, _ in before.kinds] == ["video", "data", "data"]
     assert [len(packets) for packets in before.packets.values()] == [12, 12]
@@ -145,7 +146,7 @@ def test_a_cover_stays_a_cover(run: Run, tmp_path: Path, source: str, target: st
         stream.disposition = Disposition.attached_pic
         return [packet(picture, stream, 0, 0, Fraction(1, 1000))]
 
-    given = with_more(tmp_path / f"in{source}", make_video(tmp_path / "video.mkv", audio="aac"), cover)
+    given = with_more(tmp_path / f"in{source}", cover, audio="aac")
     _, after, result = run.film(given, f"out{target}")
     assert "note" not in result.err
     assert [kind for kind, _, _ in after.kinds] == ["video", "audio", "video"]
@@ -183,7 +184,6 @@ def test_text_is_converted_and_back(run: Run, tmp_path: Path, suffix: str, codec
 
 
 def test_a_damaged_subtitle_ends_no_film(run: Run, tmp_path: Path) -> None:
-    """The others are converted, and a note tells how many are not."""
 
     def text(out: OutputContainer) -> list[av.Packet]:
         stream, lines = out.add_mux_stream("mov_text"), (b"\0\3one", b"\0", b"\0\5three")
@@ -192,7 +192,48 @@ def test_a_damaged_subtitle_ends_no_film(run: Run, tmp_path: Path) -> None:
             each.duration = 1
         return packets
 
-    result = run.film(with_more(tmp_path / "in.mp4", make_video(tmp_path / "video.mp4"), text))[2]
+    result = run.film(with_more(tmp_path / "in.mp4", text))[2]
     assert "note: 1 damaged packets of stream 1 could not be converted" in result.err
     with av.open(str(tmp_path / "out.mkv")) as after:
         assert [bytes(p) for p in after.demux(after.streams.subtitles[0]) if p.size] == [b"one", b"three"]
+
+
+@pytest.fixture(scope="module")
+def windows_sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds with sound that only AVI and Matroska know."""
+    path = tmp_path_factory.mktemp("sound") / "in.avi"
+    return make_video(path, pts=[40 * i for i in range(50)], size=(16, 16), audio="wmav2")
+
+
+def samples(path: Path) -> tuple[list[Fraction], np.ndarray]:
+    with av.open(str(path)) as file:
+        even = av.AudioResampler("fltp")
+        frames = [each for decoded in file.decode(audio=0) for each in even.resample(decoded)]
+    times = [Fraction(f.pts or 0) * Fraction(f.time_base.numerator, f.time_base.denominator) for f in frames]
+    return times, np.concatenate([f.to_ndarray()[0] for f in frames])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "asked_for"),
+    [
+        *((suffix, codec, False) for suffix, codec in ((".mp4", "aac"), (".webm", "libopus"), (".ts", "aac"))),
+        *((suffix, codec, True) for suffix, codec in ((".mp4", "ac3"), (".mp4", "flac"), (".ts", "libopus"))),
+    ],
+)
+def test_sound_is_converted_only_where_it_cannot_be_copied(
+    run: Run, windows_sound: Path, tmp_path: Path, suffix: str, codec: str, asked_for: bool
+) -> None:
+    """All of it, to the same times, into what the container is used to or what is asked for; and a note says so."""
+    options = ("--audio-codec", codec) if asked_for else ()
+    source, film, result = run.film(windows_sound, f"out{suffix}", *options)
+    assert f"note: {suffix} cannot carry stream 1 (audio wmav2) as it is: converted to {codec}" in result.err
+    assert film.kinds[1][:2] == ("audio", codec.removeprefix("lib"))
+    (_, before), (times, after) = samples(windows_sound), samples(tmp_path / f"out{suffix}")
+    assert all(0 < later - earlier < Fraction(1, 10) for earlier, later in pairwise(times))
+    assert abs(len(before) - len(after)) < 4800
+    lag = np.argmax(np.correlate(before[20_000:60_000], after[21_000:59_000], "valid")) - 1000
+    assert abs(lag) < 1100
+    shift = 21_000 - 20_000 - (lag + 1000)
+    assert np.corrcoef(before[21_000 - shift : 59_000 - shift], after[21_000:59_000])[0, 1] > 0.99
+    kept = run.film(windows_sound, "out.mkv", *options)[1]
+    assert [data for _, data in kept.packets[1]] == [data for _, data in source.packets[1]]

@@ -1,13 +1,16 @@
-"""What measures reliability sees what is wrong: lost frames, growing memory, faults of the command line."""
+"""The benchmarks of reliability and of videos see what is wrong, and measure the picture."""
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import av
 import pytest
+import vapoursynth as vs
 
-from benchmarks import fuzz, reliability, soak
+from benchmarks import fuzz, reliability, soak, video
+from vsaether.report.demo import bundled_clip
 
 MIB = 1 << 20
 
@@ -50,6 +53,9 @@ def test_the_fuzzer_finds_what_breaks_the_rules(tmp_path: Path, monkeypatch: pyt
     assert fuzz.check(["upscale", "a", "out.png", "--engine", "none"], files) == "refused with a reason"
     assert fuzz.check(["compare", "a", "a", "-o", "page.html"], files) == "done"
     assert fuzz.check(["--none"], files) == "wrong command line"
+    counted, failures = fuzz.one_round(0, 8)  # each time the same
+    assert failures == []
+    assert counted["with sound files"] + counted["with damaged files"] >= 8
 
     def broken(words: list[str]) -> int:
         if words[0] == "crash":
@@ -64,13 +70,6 @@ def test_the_fuzzer_finds_what_breaks_the_rules(tmp_path: Path, monkeypatch: pyt
             fuzz.check(words, files)
 
 
-def test_some_command_lines() -> None:
-    """A few of the fuzzer's, each time the same."""
-    counted, failures = fuzz.one_round(0, 8)
-    assert failures == []
-    assert counted["with sound files"] + counted["with damaged files"] >= 8
-
-
 def test_the_page_has_all_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A section takes the place of the old one of its key; the page committed is made from the figures committed."""
     committed = reliability.RESULTS
@@ -83,3 +82,26 @@ def test_the_page_has_all_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     made = (tmp_path / "reliability.md").read_text("utf-8")
     assert made.count("## Last") == 1 and "| lost | 2 |" in made
     assert made.startswith(reliability.page(known).rstrip()[:100])
+
+
+def test_engines_on_compressed_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "ENCODINGS", {name: video.ENCODINGS[name] for name in ("H.264 CRF 18", "H.264 CRF 28")})
+    monkeypatch.setattr(video, "SHOWN", "H.264 CRF 28")
+    with bundled_clip() as clip:
+        argv = ["video", "--clip", str(clip), "--height", "120", "--frames", "3", "--docs", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [*argv, "tiny_2x_int8"])
+        assert video.main() == 0
+    psnr = json.loads((tmp_path / "video.json").read_text())["psnr_y"]
+    good, bad = (psnr[name][clip.name] for name in ("H.264 CRF 18", "H.264 CRF 28"))
+    for name in ("bicubic", "tiny_2x_int8"):
+        assert 20 < bad[name] < good[name] - 0.5 < 45
+    assert f"| {clip.name} | " in (tmp_path / "video.md").read_text()
+    assert (tmp_path / "video.webp").stat().st_size > 5_000
+
+
+def test_luma_psnr_is_that_of_the_code_values() -> None:
+    black, grey = (
+        video.core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=2, color=[luma, 128, 128])
+        for luma in (16, 26)
+    )
+    assert video.luma_psnr(black, grey) == pytest.approx(28.1308, abs=1e-3)  # 20 log10(255 / 10)
