@@ -31,7 +31,7 @@ from .muxer import VideoWriter
 from .pipe import PipeWriter
 from .reading import Reader
 from .segments import open_source
-from .settings import Job, carried, sizing, span, upscaling
+from .settings import Job, frame_upscaler, sizing, span
 from .source import VideoSource
 from .stills import NAMED, is_still, list_images, listed
 from .survey import later_interlaced
@@ -122,17 +122,7 @@ def run(job: Job, notice: Callable[[str], None]) -> Summary:
                 raise MediaError("--segment is for video files that vsaether encodes, not for images, --pipe or -")
             notice("images, --pipe and - are made in one pass: a run that is stopped cannot be gone on with")
         pending, writer = _output(job, source, sizing(job, engine, source.info), stack)
-        depth = job.num_streams + 2
-        upscaler = FrameUpscaler(
-            upscaling(job),
-            sizing(job, engine, source.info),
-            writer.target,
-            depth,
-            writer.size,
-            carried(job, source),
-            job.dither,
-            writer.lends,
-        )
+        upscaler = frame_upscaler(job, source, sizing(job, engine, source.info), writer)
         stack.callback(writer.abandon)
         stack.callback(upscaler.close)
         early = list(writer.notices)

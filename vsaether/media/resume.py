@@ -15,7 +15,6 @@ from .changes import Changes
 from .cuts import LONGEST, Cutter
 from .files import PendingFile, check_target
 from .film import FilmRun
-from .graph import FrameUpscaler
 from .identity import description
 from .interrupts import Interrupted, stoppable
 from .manifest import End, JobFolder, Record, SegmentPlan
@@ -23,7 +22,7 @@ from .muxer import VideoWriter
 from .planning import plans
 from .reading import Reader
 from .segments import Recipe, open_source
-from .settings import Job, carried, sizing, span, upscaling
+from .settings import Job, frame_upscaler, sizing, span
 from .source import VideoSource
 
 if TYPE_CHECKING:
@@ -144,18 +143,7 @@ def _encode(
             segments = _distribution(job, folder, done, bar.update).run(_plans(folder, reader, cutter, read), stop)
             end = None if segments is None else folder.end
         else:
-            depth = job.num_streams + 2
-            upscaler = FrameUpscaler(
-                upscaling(job),
-                recipe.sizing,
-                writer.target,
-                depth,
-                writer.size,
-                carried(job, source),
-                job.dither,
-                writer.lends,
-            )
-            with closing(upscaler):
+            with closing(frame_upscaler(job, source, recipe.sizing, writer)) as upscaler:
                 segments = FilmRun(folder, recipe, upscaler, done, bar.update).run(reader, cutter, stop)
             end = None if segments is None else read(segments)
         if segments is None or end is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import vapoursynth as vs
@@ -15,7 +15,8 @@ from vsaether.engines import Engine
 from vsaether.sizing import Sizing
 
 from .encoders import MUXERS, Encoding
-from .formats import AS_TAGGED, TagOverride
+from .formats import AS_TAGGED, Layout, TagOverride, Tags
+from .graph import FrameUpscaler
 from .images import ImageSource
 from .info import VideoInfo
 from .source import VideoSource
@@ -108,4 +109,28 @@ def upscaling(job: Job) -> Callable[[vs.VideoNode, int, int], vs.VideoNode]:
         reuse=job.reuse,
         width=width,
         height=height,
+    )
+
+
+class Outlet(Protocol):
+    """What takes upscaled frames: of one size, or of none in particular, in the layout and tags it wants."""
+
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+    @property
+    def lends(self) -> bool: ...
+    def target(self, layout: Layout, tags: Tags, suffix: str) -> tuple[Layout, Tags]: ...
+
+
+def frame_upscaler(job: Job, source: VideoSource | ImageSource, wanted: Sizing, outlet: Outlet) -> FrameUpscaler:
+    """What upscales the frames of a source for an outlet. It is to be closed."""
+    return FrameUpscaler(
+        upscaling(job),
+        wanted,
+        outlet.target,
+        job.num_streams + 2,
+        outlet.size,
+        carried(job, source),
+        job.dither,
+        outlet.lends,
     )
