@@ -176,6 +176,9 @@ def test_text_is_converted_and_back(run: Run, tmp_path: Path, suffix: str, codec
     before, middle, there = run.film(source, f"out{suffix}")
     assert f"note: {suffix} cannot carry stream 1 (subtitle subrip fra) as it is: converted to {codec}" in there.err
     assert middle.kinds[1] == ("subtitle", codec, "fra")
+    with av.open(str(run.folder / f"out{suffix}")) as file:
+        lengths = {(p.duration or 0) * p.time_base for p in file.demux(subtitles=0) if p.size > 2}  # 2: nothing shown
+    assert lengths == {Fraction(3, 10)}
     if suffix == ".webm":
         return  # Matroska takes it as it is
     after = run.film(tmp_path / f"out{suffix}", "back.mkv")[1]
