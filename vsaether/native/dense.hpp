@@ -41,19 +41,28 @@ template <class S> struct Rows {
     }
 };
 
-// One row of a 3x3 convolution: epilogue(tile, x, sums) for every M pixels; it cuts off what is beyond the row's end.
+// One row of a 3x3 convolution: epilogue(tile, x, sums) for every M pixels, or QUAD where no more are left; it cuts off
+// what is beyond the row's end.
 template <class S, int M, int N, class Source, class Epilogue>
 AETHER_INLINE void convolve_row(const Matrix<S> &m, const Source &source, int pixel, int from, int to, int y,
                                 Epilogue epilogue) {
-    for (int tile = 0; tile < m.tiles; tile++)
-        for (int x = from; x < to; x += M) {
-            const typename S::Code *pixels[M];
-            AETHER_UNROLL for (int p = 0; p < M; p++) pixels[p] = source.at(x - 1, y - 1) + p * pixel;
-            typename S::Int sums[M][N];
-            begin_sums<S>(m, tile, sums);
-            add_segments<S>(m, tile, pixels, source.pitch, sums);
-            epilogue(tile, x, sums);
-        }
+    static_assert(M == QUAD || M == 2 * QUAD);
+    const auto convolve = [&](auto count, int tile, int x) AETHER_INLINED {
+        constexpr int COUNT = decltype(count)::value;
+        const typename S::Code *pixels[COUNT];
+        AETHER_UNROLL for (int p = 0; p < COUNT; p++) pixels[p] = source.at(x - 1, y - 1) + p * pixel;
+        typename S::Int sums[COUNT][N];
+        begin_sums<S>(m, tile, sums);
+        add_segments<S>(m, tile, pixels, source.pitch, sums);
+        epilogue(tile, x, sums);
+    };
+    for (int tile = 0; tile < m.tiles; tile++) {
+        int x = from;
+        for (; x < to - (M - QUAD); x += M)
+            convolve(std::integral_constant<int, M>(), tile, x);
+        if (M > QUAD && x < to)
+            convolve(std::integral_constant<int, QUAD>(), tile, x);
+    }
 }
 
 template <class S> class Dense final : public aether::Form {
@@ -102,13 +111,14 @@ template <class S> class Dense final : public aether::Form {
             constexpr int N = decltype(n)::value, M = T::ROW_PIXELS;
             const typename Relu::Bounds relu(0, 127);
             convolve_row<T, M, N>(m, source, pixel, 0, to.width, y, [&](int tile, int x, auto &sums) AETHER_INLINED {
+                constexpr int COUNT = std::extent_v<std::remove_reference_t<decltype(sums)>>;
                 alignas(64) typename Relu::Code beyond[T::LANES];
                 AETHER_UNROLL for (int v = 0; v < N; v++) {
                     const int channel = (tile * N + v) * T::LANES;
-                    typename T::Int codes[M];
-                    AETHER_UNROLL for (int p = 0; p < M; p++) codes[p] =
+                    typename T::Int codes[COUNT];
+                    AETHER_UNROLL for (int p = 0; p < COUNT; p++) codes[p] =
                         T::round(value<T>(sums[p][v], m.scale + channel, m.bias + channel));
-                    AETHER_UNROLL for (int p = 0; p < M; p += QUAD) {
+                    AETHER_UNROLL for (int p = 0; p < COUNT; p += QUAD) {
                         typename Relu::Code *places[QUAD];
                         AETHER_UNROLL for (int i = 0; i < QUAD; i++) places[i] =
                             x + p + i < to.width ? to.at(x + p + i, y) + channel : beyond;
