@@ -53,5 +53,8 @@ def upscale_fields(rgb: vs.VideoNode, scale: int, infer: Callable[[vs.VideoNode]
         fields.std.SelectEvery(2, parity, modify_duration=False).resize.Spline36(src_top=direction * shift)
         for parity, direction in ((0, 1), (1, -1))
     )
-    woven = vs.core.std.Interleave([top, bottom], modify_duration=False).std.DoubleWeave(tff=True)
+    both = vs.core.std.Interleave([top, bottom], modify_duration=False)
+    woven = both.std.DoubleWeave(tff=True)
+    for node in (fields, both, woven):
+        node.std.SetVideoCache(mode=0)  # each frame is asked for once, and floats are large
     return woven.std.SelectEvery(2, 0, modify_duration=False)

@@ -25,9 +25,12 @@ KEPT = 256 << 20
 One result is always kept, however large."""
 
 _WAITING = 4
-"""Results that the network's node itself keeps: a frame equal to one just done may ask for it again. Of tiles and
-alpha, too, those of so many frames are kept: what returns after longer, `finish_once` knows, in a
-fraction of the bytes. Each byte kept costs time where nothing repeats: it is memory that is new to the processor."""
+"""Results that the network's node itself keeps: a frame equal to one just done may ask for it again."""
+
+_FRAMES = 2
+"""Of how many frames the network's own floats are kept, for what equals the frame before in places: tiles and alpha.
+Whole frames that return after longer are known to `finish_once`, in a fraction of the bytes. What is kept costs time
+where nothing repeats: the next frame gets memory that is new to the processor."""
 
 
 def available() -> bool:
@@ -44,7 +47,7 @@ def compute_once(rgb: vs.VideoNode, infer: Callable[[vs.VideoNode], vs.VideoNode
     result = infer(rgb)
     for node in (rgb, result):
         node.std.SetVideoCache(mode=1, fixedsize=True, maxsize=_WAITING)
-    return vs.core.aether.Reuse(rgb, result, min(_kept(), _WAITING * period * (_bytes(rgb) + _bytes(result))))
+    return vs.core.aether.Reuse(rgb, result, min(_kept(), _FRAMES * period * (_bytes(rgb) + _bytes(result))))
 
 
 def finish_once(clip: vs.VideoNode, result: vs.VideoNode, props: Sequence[str], pixels: int) -> vs.VideoNode:

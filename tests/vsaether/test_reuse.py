@@ -140,16 +140,18 @@ def test_what_is_kept_is_bounded_and_a_failure_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("reused", [False, True])
-def test_few_of_the_networks_frames_are_kept(reused: bool) -> None:
+@pytest.mark.parametrize("interlaced", [0, 2])
+def test_few_of_the_networks_frames_are_kept(reused: bool, interlaced: int) -> None:
     """They are large, and whoever asks for a frame again gets it from what is kept of whole frames' results."""
     count, size = 36, picture(0).nbytes * (1 + 2 * 2)
     clip = clip_of([picture(n) for n in range(count)], vs.RGBS).resize.Bicubic(format=vs.YUV420P8, matrix=1)
-    upscaled = vsaether.upscale(clip, "tiny_2x_int8", backend="native", reuse=reused)
-    before, meter = core.used_cache_size, reuse.ReuseMeter()
+    upscaled = vsaether.upscale(clip.std.SetFieldBased(interlaced), "tiny_2x_int8", backend="native", reuse=reused)
+    held, asked, again = core.used_cache_size, *reuse.counted()
     for n in range(2 * count if reused else count):
         upscaled.get_frame(n % count).close()
-    assert core.used_cache_size - before < count / 2 * size
-    assert (meter.share or 0) == (0.5 if reused else 0)
+    held, asked, again = core.used_cache_size - held, *np.subtract(reuse.counted(), (asked, again))
+    assert held < count / 2 * size
+    assert asked - again == (count * picture(0)[0].size if reused else 0)
 
 
 def test_without_the_plugin_all_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
