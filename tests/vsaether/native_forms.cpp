@@ -86,18 +86,20 @@ int main(int count, char **paths) {
         const std::vector<char> blob{std::istreambuf_iterator<char>(file), {}};
         const Model model = read_model(blob.data(), blob.size());
         const std::unique_ptr<Form> plain(make_plain(model));
+        std::vector<Frame> pictures, expected;
+        for (const auto &size : sizes) {
+            pictures.push_back(noise(size[0], size[1]));
+            expected.push_back(compute(*plain, pictures.back(), model.scale, 1));
+        }
         for (const Candidate &candidate : candidates) {
             int same = 0, all = 0;
             if (candidate.runs_here) {
                 const std::unique_ptr<Form> form(candidate.make(model));
-                for (const auto &size : sizes) {
-                    const Frame in = noise(size[0], size[1]);
-                    const Frame expected = compute(*plain, in, model.scale, 1);
+                for (size_t n = 0; n < pictures.size(); n++)
                     for (int threads : {1, 3}) {
                         all++;
-                        same += compute(*form, in, model.scale, threads) == expected;
+                        same += compute(*form, pictures[n], model.scale, threads) == expected[n];
                     }
-                }
             }
             differences += all - same;
             std::printf("%s %s %s\n", paths[i], candidate.name, !all ? "not run" : same == all ? "same" : "DIFFERENT");
