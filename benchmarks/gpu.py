@@ -30,7 +30,7 @@ from presets.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"cuda": ["1920x1080", "1280x720"], "cpu": ["8x8"]}
-FILTER_SIZES = {"cuda": ["1920x1080", "1280x720"], "cpu": ["96x64"]}
+FILTER_SIZES = {"cuda": ["1920x1080", "1280x720"], "cpu": ["48x32"]}
 GRACE = 20  # seconds that a child may run on, over its share, before it is ended
 
 

@@ -179,10 +179,11 @@ def pace(clip: vs.VideoNode, least: float) -> dict[str, Any]:
     start = time.perf_counter()
     clip.get_frame(0).close()
     first = time.perf_counter() - start
-    for frame in core.std.Trim(clip, 1, 8).frames(close=True):
+    warm = 8 if least else 1
+    for frame in core.std.Trim(clip, 1, warm).frames(close=True):
         del frame
     count, start = 0, time.perf_counter()
-    for frame in core.std.Trim(clip, 9).frames(close=True):
+    for frame in core.std.Trim(clip, warm + 1).frames(close=True):
         del frame
         count += 1
         if time.perf_counter() - start > least:
