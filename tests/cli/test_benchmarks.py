@@ -5,7 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import av
 import pytest
 import vapoursynth as vs
 
@@ -16,7 +15,7 @@ MIB = 1 << 20
 
 
 def test_each_frame_tells_its_number(tmp_path: Path) -> None:
-    """Enlarged, too; and a film in which one is missing, or doubled, is found out."""
+    """Enlarged, too; and a film in which one is missing is found out."""
     for number in (0, 1, 4711, 65535):
         shown = soak.picture(number)
         assert soak.number_in(shown) == number
@@ -25,13 +24,6 @@ def test_each_frame_tells_its_number(tmp_path: Path) -> None:
     soak.make(path, 12)
     assert soak.lost(path, 12) == 0
     assert soak.lost(path, 13) == 1
-    with av.open(str(path)) as container, av.open(str(tmp_path / "cut.mkv"), "w") as out:
-        stream = out.add_stream_from_template(container.streams.video[0])
-        for number, packet in enumerate(p for p in container.demux(video=0) if p.size):
-            if number != 11:
-                packet.stream = stream
-                out.mux(packet)
-    assert soak.lost(tmp_path / "cut.mkv", 12) == 1
 
 
 def test_growth_is_told_from_noise() -> None:

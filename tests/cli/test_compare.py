@@ -47,6 +47,10 @@ def compare(*arguments: object) -> int:
     return main(["compare", *map(str, arguments)])
 
 
+def preview(*arguments: object) -> int:
+    return main(["preview", *map(str, arguments)])
+
+
 def test_metrics_of_two_films(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     assert compare(*pair, "-o", page, "--frames", 3) == 0
@@ -117,10 +121,6 @@ def test_spread_and_formats() -> None:
     assert "ssimulacra2" not in Meter([hdr, hdr]).measure(hdr, hdr)
     assert b"cICP\x09\x10\x00\x01" in png(hdr)
     assert b"cICP" not in png(yuv)
-
-
-def preview(*arguments: object) -> int:
-    return main(["preview", *map(str, arguments)])
 
 
 def picture(path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Films which are, or only look, interlaced or telecined: one note before work begins, and what --deinterlace does."""
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -93,17 +94,14 @@ def film(count: int, moving: int = 3) -> list[av.VideoFrame]:
 def telecine(frames: list[av.VideoFrame], arguments: str) -> list[av.VideoFrame]:
     graph, made = Graph(), []
     source = graph.add_buffer(width=64, height=64, format="yuv420p", time_base=Fraction(1, 24))
-    graph.link_nodes(
-        source, graph.add("fps", "24"), graph.add("telecine", arguments), graph.add("buffersink")
-    ).configure()
+    filters = graph.add("fps", "24"), graph.add("telecine", arguments), graph.add("buffersink")
+    graph.link_nodes(source, *filters).configure()
     for number, each in enumerate(frames):
         each.pts, each.time_base = number, Fraction(1, 24)
         source.push(each)
-        while True:
-            try:
+        with suppress(BlockingIOError):
+            while True:
                 made.append(graph.vpull())
-            except BlockingIOError:
-                break
     return made
 
 

@@ -109,12 +109,7 @@ def test_demo(printed: Printed, tmp_path: Path, identity_engine: str) -> None:
         assert clip.stat().st_size < 3_000_000
 
 
-needs_builder = pytest.mark.skipif(
-    TensorRTRTX.library() is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed"
-)
-
-
-@needs_builder
+@pytest.mark.skipif(TensorRTRTX.library() is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed")
 def test_an_engine_is_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The public release's command on our int8 file; the log holds the layers' types; nothing is overwritten."""
     out = tmp_path / "tiny.engine"

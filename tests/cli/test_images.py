@@ -237,5 +237,6 @@ def test_units(tmp_path: Path) -> None:
         path.write_bytes(density.write(plain, told))
         assert density.read(path) == told
         assert path.read_bytes().count(b"pHYs") == 1
+    assert exif.resolution(exif.with_resolution(exif.EMPTY, Fraction(4), Fraction(3), None)) == (4, 3, 1)
     body = b"pHYs" + struct.pack(">IIB", 5000, 6000, 1)
     assert body + struct.pack(">I", zlib.crc32(body)) in path.read_bytes()
