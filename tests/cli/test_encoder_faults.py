@@ -69,23 +69,19 @@ def test_a_decoder_that_leaves_the_loop_filter_out_finds_the_same_damage(
     given = [(bytes(packet), packet.pts, packet.dts) for packet in packets if packet.size]
 
     def decoded(quick: bool, packets: list[tuple]) -> tuple[str, list[bytes]]:
-        decoder = segments._decoder(codec)
+        decoder, frames = segments._decoder(codec), []
         decoder.extradata, decoder.thread_count = header, 1
-        if not quick:
-            decoder.options = {}
-        samples, times, corrupt = [], [], False
+        decoder.options = decoder.options if quick else {}
         try:
-            for data, pts, dts in [*packets, (None, None, None)]:
-                packet = None if data is None else av.Packet(data)
-                if packet:
-                    packet.pts, packet.dts = pts, dts
-                for frame in decoder.decode(packet):
-                    samples.append(frame.to_ndarray().tobytes())
-                    times.append(frame.pts)
-                    corrupt |= frame.is_corrupt
+            for data, pts, dts in packets:
+                packet = av.Packet(data)
+                packet.pts, packet.dts = pts, dts
+                frames += decoder.decode(packet)
+            frames += decoder.decode(None)
         except FFmpegError:
-            return "error", samples
-        return f"{corrupt} {times}", samples
+            return "error", []
+        corrupt = any(each.is_corrupt for each in frames)
+        return f"{corrupt} {[each.pts for each in frames]}", [each.to_ndarray().tobytes() for each in frames]
 
     (whole, exact), (verdict, rough) = decoded(False, given), decoded(True, given)
     assert verdict == whole == f"False {sorted(pts for _, pts, _ in given if pts is not None)}"
