@@ -114,6 +114,7 @@ def test_segments_make_the_film_of_one_pass(run: Run, film_file: Path, whole: Pa
     [
         ("out.mp4", "libx265", ("--preset", "ultrafast"), "yuv420p"),
         ("out.mov", "prores_ks", (), "yuv420p"),
+        ("out.mkv", "libsvtav1", ("--preset", "12"), "yuv420p"),
         ("out.webm", "libvpx-vp9", ("--encoder-options", "cpu-used=8"), "yuva420p"),
     ],
 )

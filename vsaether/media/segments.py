@@ -27,6 +27,8 @@ from .settings import Job
 from .source import VideoSource
 from .timing import Timing
 
+_DECODERS = {"av1": "libdav1d"}
+"""Where FFmpeg's own decoder, which has the codec's name, needs a graphics card."""
 _MOST_THREADS = 64
 _X265_THREADS = ((32, 6), (16, 5), (8, 3), (4, 2))  # frames at a time for at least as many cores, as x265 itself does
 
@@ -163,6 +165,7 @@ class SegmentWriter:
 def _decoder(codec: str) -> VideoCodecContext:
     """FFmpeg's decoder of what an encoder makes, as far as damage shows: nobody looks at what the loop filter does."""
     name = av.Codec(codec, "w").canonical_name
+    name = _DECODERS.get(name, name)
     try:
         decoder = av.CodecContext.create(name, "r")
     except ValueError as error:
