@@ -26,16 +26,19 @@ from torch import Tensor, nn
 import arch
 from presets.command import run_command
 from presets.files import write as write_file
-from training.data import read_images, reduced
+from training.data import reduced
 from training.errors import DataError
+from training.images import read_images
 
 TILE, OVERLAP = 128, 8  # LR pixels: the inside of a tile, and what a network sees around it
 TOGETHER = 16  # tiles
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Compute answers to training images.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.answers", description="Compute answers to training images."
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the answers")
     parser.add_argument(
@@ -45,7 +48,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="beginnings of names for --first alone")
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.backends.cudnn.allow_tf32 = False  # half precision is up to four code values off
     return run_command("training.answers", lambda: answer_all(args))
 

@@ -25,8 +25,9 @@ from export.pictures import decode
 from presets.command import run_command
 from presets.files import write
 from training.config import read_config
-from training.data import VALIDATION_CROP, encoded, validation_crops
+from training.data import VALIDATION_CROP
 from training.errors import TrainingError
+from training.images import encoded, validation_crops
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("arch", "export", "presets", "training")
@@ -69,9 +70,9 @@ exit $status
 """
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Pack what one training needs.")
+    parser = argparse.ArgumentParser(prog="python -m training.bundle", description="Pack what one training needs.")
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
     parser.add_argument("--val", type=Path, help="folder of validation images")
@@ -80,7 +81,7 @@ def main() -> int:
     parser.add_argument("--max-mib", type=float, default=60, help="of all pieces together (default: 60)")
     parser.add_argument("--piece-mib", type=float, default=25, help="of one piece (default: 25)")
     parser.add_argument("--quality", type=int, default=95, choices=range(50, 101), metavar="50..100")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return run_command("training.bundle", lambda: print(bundle(args)))
 
 

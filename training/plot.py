@@ -6,7 +6,6 @@ RUN is a folder of training.train. Above the validation Y-PSNR, below the traini
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import math
 import sys
@@ -14,11 +13,11 @@ from pathlib import Path
 
 from presets.command import run_command
 from presets.files import write
+from training import curve
 from training.errors import PlotError
 
 Curve = dict[str, list[float]]  # step, loss, psnr_y, seconds_per_step
 STAGES = ("float", "qat")
-COLUMNS = ("step", "loss", "psnr_y", "seconds_per_step")
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
@@ -29,12 +28,10 @@ def read_curves(run: Path) -> dict[str, Curve]:
         if not path.is_file():
             continue
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            curves[stage] = {column: [float(row[column]) for row in rows] for column in COLUMNS}
-        except (KeyError, TypeError, ValueError) as error:
-            raise PlotError(f"{path} is no curve of training.train ({error!r}).") from None
-    if not any(curve["step"] for curve in curves.values()):
+            curves[stage] = curve.read(path)
+        except ValueError as error:
+            raise PlotError(f"{path} is no curve of training.train ({error}).") from None
+    if not any(columns["step"] for columns in curves.values()):
         raise PlotError(f"{run} has no curve yet: curve_float.csv is written each time that the state is saved.")
     return curves
 
@@ -54,11 +51,11 @@ def plot(runs: list[Path], out: Path) -> None:
     figure = Figure(figsize=(8, 8), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     for run, stages in curves.items():
-        for stage, curve in stages.items():
+        for stage, columns in stages.items():
             label = f"{run.name or run} {stage}"
-            if not all(math.isnan(value) for value in curve["psnr_y"]):  # trained without validation images
-                above.plot(curve["step"], curve["psnr_y"], label=label, marker=".")
-            below.plot(curve["step"], curve["loss"], label=label, marker=".")
+            if not all(math.isnan(value) for value in columns["psnr_y"]):  # trained without validation images
+                above.plot(columns["step"], columns["psnr_y"], label=label, marker=".")
+            below.plot(columns["step"], columns["loss"], label=label, marker=".")
     above.set(ylabel="validation Y-PSNR / dB")
     below.set(ylabel="training loss", xlabel="step", yscale="log")
     for axes in (above, below):

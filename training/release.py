@@ -9,7 +9,6 @@ than 0.02 dB is refused. Nothing of the preset is touched before.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import platform
 import shutil
@@ -27,14 +26,17 @@ from export.report import table
 from presets import PRECISIONS
 from presets import files as written
 from presets.command import run_command
+from training import curve
 from training.resume import find_state, read_facts
 
 WORSE = 0.02  # dB by which a release may be below the present one
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Turn a finished run into a preset.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.release", description="Turn a finished run into a preset."
+    )
     parser.add_argument("run", type=Path, help="folder of training.train")
     parser.add_argument("--name", required=True, help="preset name, e.g. tiny_2x")
     parser.add_argument("--status", choices=("interim", "release"), required=True)
@@ -42,7 +44,7 @@ def main() -> int:
     parser.add_argument("--hardware", default=platform.processor() or platform.machine())
     parser.add_argument("--images", type=Path, action="append", default=[], help="folder of HR images to measure on")
     parser.add_argument("--allow-worse", action="store_true", help="release also what is worse than the present one")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return run_command("training.release", lambda: print(table(release(args))))
 
 
@@ -175,10 +177,9 @@ def finished(run: Path, stage: str) -> dict[str, Any]:
     facts = read_facts(folder)
     config, step = facts["config"], facts["step"]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
-        reached, psnr = int(last["step"]), float(last["psnr_y"])
-    except (OSError, IndexError, KeyError, ValueError) as error:
+        columns = curve.read(path)
+        reached, psnr = int(columns["step"][-1]), columns["psnr_y"][-1]
+    except (OSError, IndexError, ValueError) as error:
         raise ExportError(f"{path} is no curve of training.train ({error}); both stages have to be finished.") from None
     if not reached == step == config[stage]["steps"]:
         ends = f"the state is of step {step}, the curve ends at {reached}, the configuration asks for"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import math
 import sys
 import time
@@ -26,23 +25,23 @@ from torch import Tensor, nn
 import arch
 from arch.checkpoint import weights_sha256
 from export import quantizer
-from export.equalise import equalise
 from export.quality import score
-from export.ranges import load_quantized
 from presets.command import run_command
 from presets.files import sha256
-from training import accelerate
-from training.config import DEGRADATIONS, Stage, read_config
-from training.data import Batches, Pair, read_answers, read_images, validation_set
+from training import accelerate, curve
+from training.config import DEGRADATIONS, read_config
+from training.data import Batches, Pair, validation_set
 from training.errors import TrainingError
+from training.images import read_answers, read_images
 from training.loss import distance, mean_of_flips, spectral, target
 from training.optimizer import GRAPHED, has_bf16, make_optimizer, set_rate
 from training.resume import find_state, load_state, read_facts, save_state
+from training.start import build_network, fake_quantise, find_teacher, refuse_unfinished, trained_ranges
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Train one model.")
+    parser = argparse.ArgumentParser(prog="python -m training.train", description="Train one model.")
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of images or .tar shards of them")
     parser.add_argument("--val", type=Path, help="folder of validation images (HR)")
@@ -59,7 +58,7 @@ def main() -> int:
         action=argparse.BooleanOptionalAction,
         help="torch.compile the network's passes; default: on a GPU, where it can be used",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     if not args.max_minutes >= 0:
@@ -84,67 +83,6 @@ def main() -> int:
     return run_command("training.train", lambda: train(args))
 
 
-def build_network(config: dict[str, Any], weights: Path | None, *, grow: bool = True) -> arch.Upscaler:
-    """The configuration's float network, fresh or from a checkpoint, which it must fit; without [model], as there.
-
-    With `grow` a smaller one fits too, where the network can grow (see `arch.Upscaler.grown`).
-    """
-    torch.manual_seed(config.get("float", {}).get("seed", 0))
-    given = arch.load(weights) if weights else None
-    if given is not None and "model" not in config:
-        if (given.config.variant, given.config.fused) != (config["variant"], "none"):
-            raise TrainingError(f"{weights} is no {config['variant']} as it is trained; give a *_notfused checkpoint.")
-        return given.train()
-    try:
-        model = arch.VARIANTS[config["variant"]](**config["model"])
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"section [model]: {error}.") from None
-    if model.config.in_chans != 3:
-        raise TrainingError(f"section [model]: in_chans is {model.config.in_chans}; the training data is RGB, 3.")
-    if given is not None:
-        if grow:
-            given = given.grown(model.config)
-        if (theirs := given.config) != model.config:
-            raise TrainingError(f"{weights} holds {theirs}; the configuration asks for {model.config}.")
-        model.load_state_dict(given.state_dict())
-    return model
-
-
-def find_teacher(network: arch.Upscaler, start: Path | None, stage: Stage) -> arch.Upscaler:
-    """The teacher, fused: the checkpoint that the float stage names, or the float network itself in the qat stage."""
-    path = Path(stage.teacher) if stage.teacher else start
-    try:
-        teacher = arch.fuse(arch.load(stage.teacher) if stage.teacher else network)
-    except ValueError as error:
-        raise TrainingError(f"{path}: {error}") from None
-    theirs, needed = (teacher.scale, teacher.config.in_chans), (network.scale, 3)
-    if theirs != needed:
-        raise TrainingError(f"{path}: its scale and channels are {theirs}; a teacher here needs {needed}.")
-    return teacher
-
-
-def fake_quantise(teacher: nn.Module, stage: Stage, batches: list[Tensor]) -> nn.Module:
-    """The fused network equalised and fake-quantised, with ranges that are learnt with the weights."""
-    model = quantizer.quantize(equalise(teacher, batches))
-    quantizer.calibrate(model, batches)
-    quantizer.learn_ranges(model)
-    return model
-
-
-def trained_ranges(teacher: arch.Upscaler, stage: Stage) -> nn.Module:
-    """The fake-quantised network of the checkpoint that the qat stage begins with; its ranges go on being learnt."""
-    state = arch.read_checkpoint(stage.init)
-    model = load_quantized(state) if arch.split_ranges(state)[1] else None
-    if model is None or getattr(model, "config", None) != teacher.config:
-        found = "a float network" if model is None else getattr(model, "config", None)
-        raise TrainingError(
-            f"{stage.init} holds {found}; init of the qat stage is a checkpoint of quantisation-aware training of "
-            f"{teacher.config}."
-        )
-    quantizer.learn_ranges(model)
-    return model
-
-
 def train(args: argparse.Namespace) -> None:
     """Run or resume one stage until its steps or the time are used up."""
     started = time.monotonic()
@@ -152,7 +90,7 @@ def train(args: argparse.Namespace) -> None:
     device, qat = args.device, args.stage == "qat"
     state = args.out / f"state_{args.stage}"
     result = args.out / ("qat.pth" if qat else "notfused.pth")
-    curve = args.out / f"curve_{args.stage}.csv"
+    curve_path = args.out / f"curve_{args.stage}.csv"
     start = args.out / "notfused.pth" if qat else Path(stage.init) if stage.init else None
     origin = None
     if qat:
@@ -264,8 +202,8 @@ def train(args: argparse.Namespace) -> None:
         save_state(state, config, args.stage, step, model, ema, optimizer, origin)
         seconds = (time.monotonic() - clock) / max(step - logged, 1)
         loss = float(total) / (step - logged) if step > logged else math.nan
-        if last_logged(curve) != step:
-            log(curve, step, loss, validate(model, released(ema), pairs, device), seconds)
+        if curve.last_step(curve_path) != step:
+            curve.add(curve_path, step, loss, validate(model, released(ema), pairs, device), seconds)
         total.zero_()
         clock, logged, mode = time.monotonic(), step, None
 
@@ -313,15 +251,6 @@ def released(ema: dict[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
-def refuse_unfinished(state: Path) -> None:
-    """Raise TrainingError where the float stage has stopped before its end: its learning rate is still high."""
-    if folder := find_state(state):
-        facts = read_facts(folder)
-        if (step := facts["step"]) < (steps := facts["config"]["float"]["steps"]):
-            how = f"finish it, or end it there: run it once with steps = {max(step, 1)}"
-            raise TrainingError(f"{folder}: the float stage stands at step {step} of {steps}; {how}.")
-
-
 def freeze_norm(model: nn.Module, ema: dict[str, Tensor]) -> None:
     """Put every batch norm into its deployed form: the averaged statistics instead of the batch's own."""
     for name, module in model.named_modules():
@@ -362,25 +291,6 @@ def validate(model: nn.Module, ema: dict[str, Tensor], pairs: list[Pair], device
     model.load_state_dict(current)
     model.train()
     return psnr
-
-
-def last_logged(path: Path) -> int:
-    """The last step of a curve; 0 where there is none."""
-    try:
-        return int(path.read_text(encoding="utf-8").splitlines()[-1].partition(",")[0])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def log(path: Path, step: int, loss: float, psnr: float, seconds: float) -> None:
-    """One line to the terminal and to the curve."""
-    print(f"step {step}: loss {loss:.5f}, validation {psnr:.3f} dB, {seconds:.3f} s/step", flush=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "loss", "psnr_y", "seconds_per_step"])
-        writer.writerow([step, f"{loss:.6f}", f"{psnr:.4f}", f"{seconds:.4f}"])
 
 
 if __name__ == "__main__":
