@@ -1,7 +1,5 @@
 """The networks as trainers treat them: options, copies for a moving average, switches between train and eval."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Callable
@@ -23,11 +21,13 @@ from training import launch, prepare_qat
 from training.networks import NAMES, factories
 
 FACTORIES = {f.__name__: f for f in factories()}
+SMALL = FACTORIES["aether_small"]
 RECIPE: dict[str, Any] = {"norm": "batch", "gate": "relu", "image_residual": True, "tail": "direct"}
 WINDOW = RECIPE | {"deployed_kernel": 5}
+X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def random_(model: nn.Module) -> nn.Module:
+def random_(model: Any) -> Any:
     """Fill in weights that make every part count: a fresh network's last convolution is zero."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -36,16 +36,11 @@ def random_(model: nn.Module) -> nn.Module:
     return model
 
 
-def images() -> Tensor:
-    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
 def train_step(model: nn.Module) -> None:
     """One step of a trainer, large enough to be seen."""
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    loss = (model(images()) - 0.3).abs().mean()
-    loss.backward()
+    (model(X) - 0.3).abs().mean().backward()
     optimizer.step()
 
 
@@ -53,43 +48,32 @@ def validate(model: nn.Module) -> Tensor:
     """As both trainers do it: eval mode, inference_mode, and back to training."""
     model.eval()
     with torch.inference_mode():
-        y = model(images())
+        y = model(X)
     model.train()
     return y.clone()
 
 
+def loaded(model: Any, state: dict[str, Any]) -> Any:
+    model.load_state_dict(state)
+    return model
+
+
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A float checkpoint of aether_small with the recipe's options, window cropped, prepared for training in int8."""
     folder = tmp_path_factory.mktemp("qat")
-    model = random_(FACTORIES["aether_small"](2, **WINDOW, anneal=0))
-    arch.write_checkpoint(model.state_dict(), folder / "float.safetensors")
-    crops = folder / "images"
-    crops.mkdir()
-    for path in sorted(pictures.BUNDLED.glob("photo_*.webp"))[:2]:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            image.crop((0, 0, 96, 96)).save(crops / f"{path.stem}.png")
-    prepare_qat.prepare(folder / "float.safetensors", folder / "start.pth", crops)
+    arch.write_checkpoint(random_(SMALL(2, **WINDOW, anneal=0)).state_dict(), folder / "float.safetensors")
+    prepare_qat.prepare(folder / "float.safetensors", folder / "start.pth", data / "val" / "hr")
     return folder / "start.pth"
 
 
-@pytest.fixture(params=["plain", "anneal", "tiny", "qat"])
+@pytest.fixture(params=["anneal", "qat"])
 def network(request: pytest.FixtureRequest, start: Path) -> Callable[[], nn.Module]:
-    """A function that builds a network of each trainable form; every call gives the same one."""
-    if request.param == "tiny":
-        return lambda: random_(FACTORIES["aether_tiny"](2, embed_dim=16, depth=4))
-    if request.param == "qat":
-
-        def build() -> nn.Module:
-            model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
-            model.load_state_dict(arch.read_checkpoint(start))
-            return model
-
-        return build
-    options = {"plain": RECIPE, "anneal": WINDOW | {"anneal": 10}}[request.param]
-    return lambda: random_(FACTORIES["aether_small"](2, drop_path_rate=0.0, **options))
+    """A function that builds a network of each form that is no network of arch's; every call gives the same one."""
+    return {
+        "anneal": lambda: random_(SMALL(2, drop_path_rate=0.0, **WINDOW, anneal=10)),
+        "qat": lambda: loaded(SMALL(2, **WINDOW, qat=True), arch.read_checkpoint(start)),
+    }[request.param]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,31 +92,19 @@ def test_signature_has_every_option_and_no_catch_all(name: str) -> None:
 def test_the_scale_is_given_or_the_hosts(scale: int) -> None:
     hosted: dict[str, Callable[..., Any]] = {f.__name__: f for f in factories(lambda: 3)}
     for name in ("aether_tiny", "aether_small"):
-        assert FACTORIES[name](scale=scale)(images()).shape == (2, 3, 8 * scale, 8 * scale)
+        assert FACTORIES[name](scale=scale)(X).shape == (2, 3, 8 * scale, 8 * scale)
         assert (hosted[name]().config.scale, hosted[name](scale=scale).config.scale) == (3, scale)
-
-
-def test_no_stale_kernel_after_validation(network: Callable[[], nn.Module]) -> None:
-    """A kernel merged at eval() and kept would be used after the next step, too."""
-    model = network()
-    validate(model)
-    train_step(model)
-    second = validate(model)
-    fresh = network()
-    fresh.load_state_dict(model.state_dict())
-    assert torch.equal(second, validate(fresh))
-    train_step(model)
-    assert not torch.equal(second, validate(model)), "training must change the output"
 
 
 @pytest.mark.parametrize("averaged", ["torch", "ema_pytorch"])
 def test_moving_averages_copy_the_network(network: Callable[[], nn.Module], averaged: str) -> None:
-    """A merged kernel with a gradient, left over from a forward pass, would make deepcopy raise."""
+    """A merged kernel, left over from a forward pass with its gradient, would make deepcopy raise, or be used again."""
     model = network()
+    validate(model)
     train_step(model)
     with torch.enable_grad():
-        model.eval()(images())
-    validate(model)
+        model.eval()(X)
+    assert torch.equal(validate(model), validate(loaded(network(), model.state_dict())))
     if averaged == "torch":
         ema: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
         update, inner = (lambda: ema.update_parameters(model)), ema.module
@@ -146,9 +118,7 @@ def test_moving_averages_copy_the_network(network: Callable[[], nn.Module], aver
     assert not torch.equal(before, validate(model))
     update()
     assert not torch.equal(before, validate(ema)), "the average must follow"
-    again = network()
-    again.load_state_dict(inner.state_dict())
-    assert torch.equal(validate(ema), validate(again))
+    assert torch.equal(validate(ema), validate(loaded(network(), inner.state_dict())))
     assert inner.state_dict().keys() == network().state_dict().keys()
     copy.deepcopy(inner)
 
@@ -158,14 +128,13 @@ def outer(model: nn.Module) -> float:
 
 
 def test_annealing_counts_training_batches_and_resumes() -> None:
-    model = FACTORIES["aether_small"](2, **WINDOW, anneal=4)
+    model = SMALL(2, **WINDOW, anneal=4)
     seen = [outer(model)]
     for _ in range(2):
         train_step(model)
         validate(model)
         seen.append(outer(model))
-    resumed = FACTORIES["aether_small"](2, **WINDOW, anneal=4)
-    resumed.load_state_dict(model.state_dict())
+    resumed = loaded(SMALL(2, **WINDOW, anneal=4), model.state_dict())
     validate(resumed)
     for _ in range(3):
         train_step(resumed)
@@ -173,43 +142,41 @@ def test_annealing_counts_training_batches_and_resumes() -> None:
     assert seen == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0])
     assert seen[-2:] == [0.0, 0.0]
     fused = arch.fuse(resumed.eval())
-    assert torch.allclose(fused(images()), resumed(images()), atol=1e-5)
+    assert torch.allclose(fused(X), resumed(X), atol=1e-5)
 
 
 def test_many_batches_are_counted_exactly() -> None:
     """The count is read from a float32 in the window: it must not stand still or run off."""
-    model = FACTORIES["aether_small"](2, **WINDOW, anneal=200_000)
+    model = SMALL(2, **WINDOW, anneal=200_000)
     hook = next(iter(model._forward_pre_hooks.values()))
     model.train()
     for _ in range(1000):
-        hook(model, ())  # pyright: ignore[reportCallIssue]
+        hook(model, ())
     assert outer(model) == pytest.approx(1 - 1000 / 200_000, abs=1e-7)
 
 
 def test_the_average_of_an_annealed_window_becomes_zero() -> None:
     """Averaged alone it would shrink for ever, and the average could never be fused."""
-    model = FACTORIES["aether_small"](2, **WINDOW, anneal=1)
+    model = SMALL(2, **WINDOW, anneal=1)
     ema = ema_pytorch.EMA(model, beta=0.5, update_after_step=0, update_every=1, power=10)
     ema.update()
     train_step(model)
+    average: Any = ema.ema_model
     for _ in range(10):
         ema.update()
-    assert isinstance(ema.ema_model, arch.AetherNet)
-    assert 0 < outer(ema.ema_model) < 0.01
+    assert 0 < outer(average) < 0.01
     with pytest.raises(ValueError, match="Anneal it to 0"):
-        arch.fuse(ema.ema_model)
+        arch.fuse(average)
     for _ in range(20):
         ema.update()
-    assert outer(ema.ema_model) == 0.0
-    arch.fuse(ema.ema_model)
+    assert outer(average) == 0.0
+    arch.fuse(average)
 
 
 def test_anneal_0_crops_whatever_was_loaded() -> None:
-    model = FACTORIES["aether_small"](2, **WINDOW)
-    assert outer(model) == 1.0
-    cropped = FACTORIES["aether_small"](2, **WINDOW, anneal=0)
-    cropped.load_state_dict(model.state_dict())
-    model.anneal(0.0)  # pyright: ignore[reportCallIssue]
+    model: Any = SMALL(2, **WINDOW)
+    cropped = loaded(SMALL(2, **WINDOW, anneal=0), model.state_dict())
+    model.anneal(0.0)
     assert torch.equal(validate(cropped), validate(model))
     assert outer(cropped) == 0.0
 
@@ -235,62 +202,59 @@ def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, Any],
 def test_deploy_loads_fused_checkpoints(name: str, options: dict[str, Any]) -> None:
     model = random_(FACTORIES[name](2, **options))
     if "deployed_kernel" in options:
-        model.anneal(0.0)  # pyright: ignore[reportCallIssue]
-    deployed = FACTORIES[name](2, **options, deploy=True)
-    deployed.load_state_dict(arch.fuse(model).state_dict())
-    assert torch.allclose(validate(deployed), model.eval()(images()), atol=1e-5)
+        model.anneal(0.0)
+    deployed = loaded(FACTORIES[name](2, **options, deploy=True), arch.fuse(model).state_dict())
+    assert torch.allclose(validate(deployed), model.eval()(X), atol=1e-5)
     validate(deployed)
     AveragedModel(deployed)
 
 
 def test_fused_init_loads_public_fused_checkpoints() -> None:
     """Of the public layout's fused form: one depthwise kernel with a bias, everything else as in training."""
-    model = random_(FACTORIES["aether_small"](2))
+    model = random_(SMALL(2))
     state = {k: v for k, v in model.state_dict().items() if ".conv.lk_" not in k and ".conv.sk_" not in k}
     for name, block in model.named_modules():
         if isinstance(block, arch.ReparamLargeKernelConv):
             kernel, bias = block.kernel_and_bias()
             state |= {f"{name}.fused_conv.weight": kernel.detach(), f"{name}.fused_conv.bias": bias.detach()}
-    fused = FACTORIES["aether_small"](2, fused_init=True)
-    fused.load_state_dict(state)
-    assert torch.allclose(validate(fused), model.eval()(images()), atol=1e-6)
+    fused = loaded(SMALL(2, fused_init=True), state)
+    assert torch.allclose(validate(fused), model.eval()(X), atol=1e-6)
 
 
 def test_qat_needs_a_start_checkpoint_and_float32(start: Path) -> None:
-    model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
+    model = SMALL(2, **WINDOW, qat=True)
     with pytest.raises(RuntimeError, match="prepare_qat"):
-        model(images())
+        model(X)
     model.load_state_dict(arch.read_checkpoint(start))
     model.train()
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="set use_amp to false"):
-        model(images())
-    model(images()).mean().backward()
+        model(X)
+    model(X).mean().backward()
     grads = [p.grad for n, p in model.named_parameters() if n.endswith("input_quantizer._amax")]
     assert len(grads) > 40 and all(g is not None for g in grads)
 
 
-def test_prepared_checkpoint_is_the_calibrated_network(start: Path) -> None:
+def test_prepared_checkpoint_is_the_calibrated_network(start: Path, data: Path) -> None:
     source = read(start.parent / "float.safetensors")
-    crops = pictures.calibration(start.parent / "images", 2, 3)
-    expected = pipeline.quantise(source, crops)(images())
-    model = FACTORIES["aether_small"](2, **WINDOW, qat=True)
-    model.load_state_dict(arch.read_checkpoint(start))
+    expected = pipeline.quantise(source, pictures.calibration(data / "val" / "hr", 2, 3))(X)
+    model = loaded(SMALL(2, **WINDOW, qat=True), arch.read_checkpoint(start))
     assert torch.equal(validate(model), expected)
-    assert torch.equal(load_quantized(model.state_dict())(images()), expected)
-    assert (expected - source.fused(images())).abs().max() > 0, "the network must be quantised"
+    assert torch.equal(load_quantized(model.state_dict())(X), expected)
+    assert (expected - source.fused(X)).abs().max() > 0, "the network must be quantised"
 
 
 def test_prepare_refuses(start: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="exists; give another name"):
-        prepare_qat.prepare(start.parent / "float.safetensors", start)
-    with pytest.raises(ExportError, match="holds ranges already"):
-        prepare_qat.prepare(start, tmp_path / "again.pth")
-    open_window = FACTORIES["aether_small"](2, **WINDOW)
-    arch.write_checkpoint(open_window.state_dict(), tmp_path / "open.pth")
-    with pytest.raises(ExportError, match="Anneal it to 0"):
-        prepare_qat.prepare(tmp_path / "open.pth", tmp_path / "start.pth")
-    assert prepare_qat.main([str(tmp_path / "missing.pth"), str(tmp_path / "start.pth")]) == 1
-    assert not (tmp_path / "start.pth").exists()
+    opened, target = tmp_path / "open.pth", tmp_path / "start.pth"
+    arch.write_checkpoint(SMALL(2, **WINDOW).state_dict(), opened)
+    for source, out, said in (
+        (start.parent / "float.safetensors", start, "exists; give another name"),
+        (start, target, "holds ranges already"),
+        (opened, target, "Anneal it to 0"),
+    ):
+        with pytest.raises(ExportError, match=said):
+            prepare_qat.prepare(source, out)
+    assert prepare_qat.main([str(tmp_path / "missing.pth"), str(target)]) == 1
+    assert not target.exists()
 
 
 class Registry(dict[str, Any]):
@@ -302,13 +266,12 @@ class Registry(dict[str, Any]):
 
 
 def test_registering_twice_does_no_harm_and_a_stranger_is_reported() -> None:
+    def aether_small() -> None: ...
+
     registry = Registry()
     launch.register(registry, factories())
     first = dict(registry)
     launch.register(registry, factories())
     assert dict(registry) == first and set(first) == set(NAMES)
-
-    def aether_small() -> None: ...
-
     with pytest.raises(launch.RegistrationError, match="already has another network called aether_small"):
         launch.register(Registry(aether_small=aether_small), factories())

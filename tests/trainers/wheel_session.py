@@ -6,6 +6,7 @@ second model, as resuming does, and goes on for one step.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -37,20 +38,17 @@ def main() -> None:
         dataset: Any = build_dataset(section)
         loaders[phase] = build_dataloader(dataset, section, num_gpu=1, dist=False, sampler=None, seed=1)
     model: Any = build_model(opt)
-    iteration, total = 0, opt["logger"]["total_iter"]
-    while iteration < total:
-        for batch in loaders["train"]:
-            iteration += 1
-            model.feed_data(batch)
-            model.optimize_parameters(iteration)
-            model.update_learning_rate(iteration)
-            loss = float(model.get_current_log()["l_g_pix"])
-            assert math.isfinite(loss)
-            print(f"iteration {iteration}: {loss:.4f}")
-            if iteration == total // 2:
-                model.validation(loaders["val"], iteration, None, True)  # eval, inference_mode and back
-            if iteration == total:
-                break
+    total = opt["logger"]["total_iter"]
+    batches = itertools.chain.from_iterable(itertools.repeat(loaders["train"]))
+    for iteration, batch in enumerate(itertools.islice(batches, total), 1):
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+        model.update_learning_rate(iteration)
+        loss = float(model.get_current_log()["l_g_pix"])
+        assert math.isfinite(loss)
+        print(f"iteration {iteration}: {loss:.4f}")
+        if iteration == total // 2:
+            model.validation(loaders["val"], iteration, None, True)  # eval, inference_mode and back
     model.save(0, total)
     model.validation(loaders["val"], total, None, True)
 

@@ -1,8 +1,7 @@
 """Training data: images and shards that are read, what is skipped and said, and the batches made of them."""
 
-from __future__ import annotations
-
 import hashlib
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from PIL import Image
 
 from export.metrics import imresize
 from training import train
-from training.data import Batch, Batches, read_images, reduced, validation_set
+from training.data import Batch, Batches, reduced, validation_set
 from training.errors import DataError
+from training.images import read_images
 
-from .conftest import Run, toy
+from .conftest import Capture, Patch, Runs
 
 
 def test_lr_is_made_as_the_benchmarks_make_it() -> None:
@@ -27,25 +27,20 @@ def test_lr_is_made_as_the_benchmarks_make_it() -> None:
         assert np.array_equal(lr.permute(1, 2, 0).numpy(), imresize(hr, 1 / scale))
 
 
-def test_a_batch_depends_on_seed_and_step_alone(images: Path) -> None:
-    pixels, _ = read_images(images, 32)
-    first, again, other = (Batches(pixels, 2, 16, 4, seed=s, flat=0.0, device="cpu") for s in (0, 0, 1))
-    lr, hr, _ = first.batch(7)
-    assert (lr.shape, hr.shape) == ((4, 3, 16, 16), (4, 3, 32, 32))
-    assert torch.equal(hr, again.batch(7)[1])
-    assert not torch.equal(hr, first.batch(8)[1])
-    assert not torch.equal(hr, other.batch(7)[1])
-
-
-def test_batches_stay_what_they_were() -> None:
+def test_batches_stay_what_they_were_and_depend_on_seed_and_step_alone() -> None:
     """A run under way, or the resuming of an old one, sees the batches that it would have seen."""
     rng = np.random.default_rng(0)
     images = {f"{h}.png": rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((60, 70), (45, 90))}
-    digest = hashlib.sha256()
-    batches = Batches(images, 2, 16, 4, seed=5, flat=0.2, device="cpu")
-    for tensor in (t for step in range(20) for t in batches.batch(step)[:2]):
-        digest.update(tensor.mul(255).round().byte().contiguous().numpy().tobytes())
-    assert digest.hexdigest() == "0444ea52636f93b220f08e32a4814fa3398d273eca33fc89fb95d25ed416d89f"
+
+    def digest(seed: int) -> str:
+        batches = Batches(images, 2, 16, 4, seed=seed, flat=0.2, device="cpu")
+        drawn = [batches.batch(step) for step in reversed(range(20))]
+        assert {(b.lr.shape, b.hr.shape) for b in drawn} == {((4, 3, 16, 16), (4, 3, 32, 32))}
+        levels = [t.mul(255).round().byte().contiguous().numpy() for b in reversed(drawn) for t in (b.lr, b.hr)]
+        return hashlib.sha256(b"".join(level.tobytes() for level in levels)).hexdigest()
+
+    assert digest(5) == "0444ea52636f93b220f08e32a4814fa3398d273eca33fc89fb95d25ed416d89f"
+    assert digest(6) != digest(5)
 
 
 def test_validation_takes_images_from_the_first_to_the_last(tmp_path: Path) -> None:
@@ -94,12 +89,8 @@ def test_flat_and_bilevel_crops(images: Path) -> None:
     assert torch.equal(some, ((lr == 0) | (lr == 1)).flatten(1).all(1))
 
 
-@pytest.mark.parametrize("stage", ["float", "qat"])
-def test_a_stage_takes_bilevel_crops(run: Run, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    config, seen = toy(), []
-    config[stage] |= {"bilevel": 1.0, "flat": 0.0}
-    if stage == "qat":
-        assert run("net", config=config) == 0
+def test_both_stages_take_bilevel_crops(run: Runs, monkeypatch: Patch) -> None:
+    seen: list[Batch] = []
 
     class Seen(Batches):
         def crops(self) -> Batch:
@@ -107,22 +98,30 @@ def test_a_stage_takes_bilevel_crops(run: Run, monkeypatch: pytest.MonkeyPatch, 
             return seen[-1]
 
     monkeypatch.setattr(train, "Batches", Seen)
-    assert run("net", "--stage", stage, config=config) == 0
-    assert seen
+    stage = {"bilevel": 1.0, "flat": 0.0, "steps": 2}
+    run.stages("net", float=stage, qat=stage)
+    assert len(seen) == 2 + 2 + 2  # and those of calibration
     assert all(set(part.unique().tolist()) <= {0.0, 1.0} for batch in seen for part in batch)
 
 
-def test_broken_and_small_images_are_skipped_with_a_word(
-    run: Run, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (images / "broken.png").write_bytes(b"not an image")
-    Image.new("RGB", (8, 8)).save(images / "small.png")
-    assert run("net") == 0
-    captured = capsys.readouterr()
-    assert "3 images" in captured.out
-    assert "2 skipped" in captured.out
-    assert "broken.png" in captured.err
-    assert "small.png" in captured.err
+def test_other_files_are_skipped_with_a_word(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Broken and small ones, and those of another depth; 16-bit grey is reduced."""
+    folder = Path(shutil.copytree(images, tmp_path / "folder"))
+    ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
+    Image.fromarray(ramp).save(folder / "grey.png")
+    Image.fromarray(ramp.astype(np.float32)).save(folder / "float.tiff")
+    (folder / "damaged.tif").write_bytes((folder / "float.tiff").read_bytes()[:200])
+    (folder / "broken.png").write_bytes(b"not an image")
+    Image.new("RGB", (8, 8)).save(folder / "small.png")
+    pixels, skipped = read_images(folder, 32)
+    assert np.array_equal(pixels["grey.png"][0, :, 1], np.round(ramp[0] / 257))
+    names = [line.partition(":")[0] for line in skipped]
+    assert names == ["broken.png", "damaged.tif", "float.tiff", "small.png"]
+    assert "mode F" in skipped[2]
+    Runs(tmp_path, folder)("net", "--max-minutes", "0")
+    said = capsys.readouterr()
+    assert "4 images" in said.out and "4 skipped" in said.out
+    assert all(f"skipped {line}" in said.err for line in skipped)
 
 
 def test_shards_are_read_and_damaged_ones_refused(images: Path, tmp_path: Path) -> None:
@@ -148,14 +147,3 @@ def test_shards_are_read_and_damaged_ones_refused(images: Path, tmp_path: Path) 
             read_images(folder, 32)
     with pytest.raises(DataError, match="no such folder"):
         read_images(tmp_path / "nowhere", 32)
-
-
-def test_16_bit_grey_is_reduced_and_other_depths_are_skipped(tmp_path: Path) -> None:
-    ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
-    Image.fromarray(ramp).save(tmp_path / "grey.png")
-    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tiff")
-    (tmp_path / "damaged.tif").write_bytes((tmp_path / "float.tiff").read_bytes()[:200])
-    pixels, skipped = read_images(tmp_path, 32)
-    assert np.array_equal(pixels["grey.png"][0, :, 1], np.round(ramp[0] / 257))
-    assert [line.partition(":")[0] for line in skipped] == ["damaged.tif", "float.tiff"]
-    assert "mode F" in skipped[1]

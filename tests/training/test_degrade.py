@@ -1,7 +1,5 @@
 """Video degradation: resizing, colour and compression against other implementations, and as a function of the seed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from export.metrics import imresize
-from training.data import Batches, read_images, reduced
+from training.data import Batches, reduced
 from training.degrade import CONTEXT, GROUP, Video, _apart, _side_by_side, compress, resize_matrix
+from training.images import read_images
 
 av = pytest.importorskip("av")
 Frames = NDArray[np.uint8]
@@ -58,37 +57,37 @@ VAPOURSYNTH = """
 import sys
 import numpy as np
 import vapoursynth as vs
-folder, matrix = sys.argv[1:]
-image = np.load(f"{folder}/image.npy")
+image = np.load(f"{sys.argv[1]}/image.npy")
 def fill(n, f):
     f = f.copy()
     for i in range(3):
         np.copyto(np.asarray(f[i]), image[i])
     return f
 clip = vs.core.std.BlankClip(format=vs.RGB24, width=image.shape[2], height=image.shape[1], length=1)
-clip = clip.std.ModifyFrame(clip, fill)
-yuv = clip.resize.Bicubic(format=vs.YUV420P8, matrix_s=matrix, filter_param_a=0, filter_param_b=0.5)
-rgb = yuv.resize.Bicubic(format=vs.RGBS, matrix_in_s=matrix, filter_param_a=0, filter_param_b=0.5)
-np.save(f"{folder}/yuv.npy", np.concatenate([np.asarray(p).ravel() for p in yuv.get_frame(0)]))
-np.save(f"{folder}/rgb.npy", np.stack([np.asarray(p) for p in rgb.get_frame(0)]))
+clip, cubic = clip.std.ModifyFrame(clip, fill), {"filter_param_a": 0, "filter_param_b": 0.5}
+for matrix in ("709", "170m"):
+    yuv = clip.resize.Bicubic(format=vs.YUV420P8, matrix_s=matrix, **cubic)
+    rgb = yuv.resize.Bicubic(format=vs.RGBS, matrix_in_s=matrix, **cubic)
+    planes, colours = ([np.asarray(p) for p in clip.get_frame(0)] for clip in (yuv, rgb))
+    np.savez(f"{sys.argv[1]}/{matrix}.npz", yuv=np.concatenate([p.ravel() for p in planes]), rgb=np.stack(colours))
 """
 
 
-@pytest.mark.parametrize(("matrix", "name"), [(0, "709"), (1, "170m")])
-def test_colour_is_that_of_vapoursynth(video: Video, tmp_path: Path, matrix: int, name: str) -> None:
-    image = pictures(1, video.cell)
+def test_colour_is_that_of_vapoursynth(video: Video, tmp_path: Path) -> None:
+    image, cell, luma = pictures(1, video.cell), video.cell, video.cell**2
     np.save(tmp_path / "image.npy", (image[0] * 255).round().byte().numpy())
     # in a process of its own: VapourSynth's plugins and openvino's Python package cannot share one
-    subprocess.run([sys.executable, "-c", VAPOURSYNTH, str(tmp_path), name], check=True)
-    yuv, rgb = np.load(tmp_path / "yuv.npy"), torch.from_numpy(np.load(tmp_path / "rgb.npy"))
-    to_yuv = video._to_yuv[matrix][None]
-    cell, luma = video.cell, video.cell**2
-    ours = video._to_planes(image, to_yuv).ravel()
-    assert np.array_equal(ours[:luma], yuv[:luma])
-    chroma, wanted = (p[luma:].reshape(2, cell // 2, cell // 2)[:, 2:-2, 2:-2] for p in (ours, yuv))
-    assert np.array_equal(chroma, wanted)
-    back = video._to_rgb(yuv.reshape(1, -1, cell), to_yuv)[0]
-    assert torch.allclose(back[:, 4:-4, 4:-4], rgb.clamp(0, 1)[:, 4:-4, 4:-4], atol=1e-5)
+    subprocess.run([sys.executable, "-c", VAPOURSYNTH, str(tmp_path)], check=True)
+    for number, name in enumerate(("709", "170m")):
+        with np.load(tmp_path / f"{name}.npz") as theirs:
+            yuv, rgb = theirs["yuv"], torch.from_numpy(theirs["rgb"])
+        to_yuv = video._to_yuv[number][None]
+        ours = video._to_planes(image, to_yuv).ravel()
+        assert np.array_equal(ours[:luma], yuv[:luma])
+        chroma, wanted = (p[luma:].reshape(2, cell // 2, cell // 2)[:, 2:-2, 2:-2] for p in (ours, yuv))
+        assert np.array_equal(chroma, wanted)
+        back = video._to_rgb(yuv.reshape(1, -1, cell), to_yuv)[0]
+        assert torch.allclose(back[:, 4:-4, 4:-4], rgb.clamp(0, 1)[:, 4:-4, 4:-4], atol=1e-5)
 
 
 def test_a_mosaic_comes_apart_as_it_was(video: Video) -> None:
@@ -146,15 +145,15 @@ def test_neighbours_in_the_mosaic_do_not_leak(video: Video) -> None:
 def test_batches_depend_on_seed_and_step_alone(images: Path) -> None:
     pixels, _ = read_images(images, 64)
 
-    def batches(seed: int, flat: float = 0.0) -> Batches:
-        return Batches(pixels, 2, 16, 2 * GROUP, seed=seed, flat=flat, device="cpu", video=Video(2, 16, "cpu"))
+    def last(*steps: int, seed: int = 0, flat: float = 0.0) -> tuple[Tensor, Tensor]:
+        video = Video(2, 16, "cpu")
+        batches = Batches(pixels, 2, 16, 2 * GROUP, seed=seed, flat=flat, device="cpu", video=video)
+        return [batches.batch(step) for step in steps][-1][:2]
 
-    first, again = batches(0), batches(0)
-    again.batch(3)
-    assert all(torch.equal(a, b) for a, b in zip(first.batch(7), again.batch(7), strict=True))
-    assert not torch.equal(first.batch(7)[0], first.batch(8)[0])
-    assert not torch.equal(first.batch(7)[0], batches(1).batch(7)[0])
-    lr, hr, _ = batches(0, flat=0.5).batch(0)
+    first = last(7)
+    assert all(torch.equal(a, b) for a, b in zip(first, last(3, 7), strict=True))
+    assert not any(torch.equal(first[0], other[0]) for other in (last(8), last(7, seed=1)))
+    lr, hr = last(0, flat=0.5)
     one_colour = (hr == hr[:, :, :1, :1]).flatten(1).all(1)
     assert 0 < int(one_colour.sum()) < 2 * GROUP
     assert torch.equal(lr[one_colour], hr[one_colour, :, ::2, ::2])  # no codec has been over them

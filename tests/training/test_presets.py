@@ -1,10 +1,5 @@
 """The released files: their int8 is that of the checkpoint which was trained, and says what it is."""
 
-from __future__ import annotations
-
-import hashlib
-from typing import Any
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,7 +10,7 @@ import arch
 import presets
 from export import pictures
 from export.graph import to_onnx
-from export.quality import Network, score
+from export.quality import score
 from export.quantizer import quant_convs
 from export.ranges import load_quantized
 from export.runtimes import BACKENDS, load
@@ -23,41 +18,32 @@ from export.runtimes import BACKENDS, load
 NAMES = presets.names()
 
 
-def files(name: str) -> dict[str, Any]:
-    return presets.load(name)["files"]
-
-
-def read(name: str, kind: str) -> bytes:
-    return (presets.DIR / name / files(name)[kind]["file"]).read_bytes()
-
-
 def trained(name: str) -> torch.nn.Module:
     """The fake-quantised network of the preset's quantisation-aware checkpoint."""
-    return load_quantized(arch.read_checkpoint(presets.DIR / name / files(name)["qat"]["file"])).eval()
+    return load_quantized(arch.read_checkpoint(presets.path(name, "qat"))).eval()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_is_the_one_the_preset_describes(name: str) -> None:
-    assert set(files(name)) == {"notfused", "fused", "qat", "fp32", "fp16", "int8"}
-    for kind, entry in files(name).items():
-        data = read(name, kind)
-        assert (hashlib.sha256(data).hexdigest(), len(data)) == (entry["sha256"], entry["bytes"]), kind
-    assert presets.load(name)["training"]["qat"]["origin"] == files(name)["notfused"]["sha256"]
-    model = arch.load(presets.DIR / name / files(name)["notfused"]["file"])
-    fused = arch.load(presets.DIR / name / files(name)["fused"]["file"])
+    preset = presets.load(name)
+    assert set(preset["files"]) == {"notfused", "fused", "qat", "fp32", "fp16", "int8"}
+    for kind, entry in preset["files"].items():
+        assert presets.describe(presets.path(name, kind)) == entry
+    assert preset["training"]["qat"]["origin"] == preset["files"]["notfused"]["sha256"]
+    model, fused = (arch.load(presets.path(name, kind)) for kind in ("notfused", "fused"))
     image = torch.rand(1, 3, 24, 20)
     with torch.inference_mode():
         assert (model(image) - fused(image)).abs().max() <= 1e-4
-    assert model.receptive_radius == presets.load(name)["receptive_radius"]
+    assert model.receptive_radius == preset["receptive_radius"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_scales_are_those_learnt_in_training(name: str) -> None:
-    proto = onnx.load_from_string(read(name, "int8"))
+    proto = onnx.load_from_string(presets.read(name, "int8"))
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     convs = dict(quant_convs(trained(name)))
     assert convs
-    steps = {t for n in proto.graph.node if n.op_type == "QuantizeLinear" for t in (n.input[1],)}
+    steps = {node.input[1] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
     expected = {np.float32(c.input_quantizer.scale.detach().numpy()) for c in convs.values()}
     assert {np.float32(tensors[t]) for t in steps} == expected
     for conv_name, conv in convs.items():
@@ -69,20 +55,16 @@ def test_the_scales_are_those_learnt_in_training(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_int8_files_are_as_good_as_the_trained_network(name: str) -> None:
     """Y-PSNR against ground truth within 0.02 dB of the fake-quantised network in torch, on both runtimes."""
-    scale = presets.load(name)["scale"]
+    scale, model = presets.load(name)["scale"], trained(name)
     pairs = [
         (lr[:, :, :64, :64].contiguous().numpy(), hr[: 64 * scale, : 64 * scale])
         for lr, hr in pictures.evaluation(scale, 3)[:6]
     ]
-
-    def quality(run: Network) -> float:
-        return score(run, pairs, ssim=False)["psnr"]
-
-    model = trained(name)
     with torch.inference_mode():
-        expected = quality(lambda lr: model(torch.from_numpy(lr)).numpy())
+        expected = score(lambda lr: model(torch.from_numpy(lr)).numpy(), pairs, ssim=False)["psnr"]
     for backend in BACKENDS:
-        assert abs(quality(load(read(name, "int8"), backend)) - expected) <= 0.02, backend
+        found = score(load(presets.read(name, "int8"), backend), pairs, ssim=False)["psnr"]
+        assert abs(found - expected) <= 0.02, backend
 
 
 def test_the_exporter_of_today_makes_what_was_released() -> None:
