@@ -143,6 +143,8 @@ def test_without_the_library_the_commands_are_said(
     assert engines.resolve(made).precision == "int8"
     assert main(["build", "small_2x_int8", str(tmp_path / "small.engine")]) == 1
     assert "exists" in capsys.readouterr().err
+    assert main(["build", str(made), str(made), "--overwrite"]) == 1
+    assert "another name" in capsys.readouterr().err
 
 
 def test_released_engines_keep_the_rules() -> None:

@@ -40,7 +40,9 @@ def build(job: EngineBuild) -> str:
     library, model, note = backend.library(), trt.tensorrt_form(engine), backend.note(engine.precision)
     source = engine.path if model == engine.model else job.output.with_name(f"{job.output.stem}_fp16_int8.onnx")
     for path in (job.output,) if library or source == engine.path else (job.output, source):
-        if path.exists() and not (job.overwrite and not path.samefile(engine.path)):
+        if path.exists() and path.samefile(engine.path):
+            raise MediaError(f"{path} is the engine that is built; give another name")
+        if path.exists() and not job.overwrite:
             raise MediaError(f"{path} exists; give another name, or --overwrite")
     if library is None:
         lines = [f"{job.library} is not installed here ({backend.install}); with NVIDIA's trtexec:"]
