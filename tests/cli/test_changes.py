@@ -13,6 +13,7 @@ import vapoursynth as vs
 from vsaether.media import graph
 from vsaether.media.formats import Layout, Tags
 from vsaether.media.graph import FrameUpscaler
+from vsaether.media.muxer import VideoWriter
 from vsaether.sizing import Sizing
 
 from .conftest import Run, fields, luma, make_video, read, solid
@@ -39,7 +40,14 @@ def halves(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
 
 
 @pytest.mark.parametrize("size", [(96, 80), (40, 24), (63, 47)])
-def test_another_size_is_resized_to_the_first(run: Run, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_another_size_is_resized_to_the_first(
+    run: Run, tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By us, before an encoder would."""
+    given, write = set(), VideoWriter.write
+    monkeypatch.setattr(
+        VideoWriter, "write", lambda self, shown, name: given.add(shown.width) or write(self, shown, name)
+    )
     if size[0] % 2:  # odd sizes are none of H.264: images in a folder
         source, frames, place = tmp_path / "frames", 2, "1.png"
         source.mkdir()
@@ -50,6 +58,7 @@ def test_another_size_is_resized_to_the_first(run: Run, tmp_path: Path, size: tu
     result = run.done(source, tmp_path / "out.mkv", "--crf", "1")
     after = read(tmp_path / "out.mkv")
     assert (len(after.frames), {(f.width, f.height) for f in after.frames}) == (frames, {(128, 96)})
+    assert given == {128}
     first, last = luma(after.frames[0]), luma(after.frames[-1])
     assert abs(first[:, :52] - last[:, :52]).max() <= 4
     assert abs(first[:, 76:] - last[:, 76:]).max() <= 4
