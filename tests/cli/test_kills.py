@@ -1,5 +1,6 @@
 """What a killed process leaves, and a disk whose power was lost: the same command goes on, to the same bytes."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,16 @@ def test_a_folder_is_removed_in_an_order_that_can_be_gone_on_with(
     assert not folder.path.exists()
     assert all("manifest.json" in each for each in left[:-2])
     assert all("result.json" in each for each in left[:-1])
+
+
+def test_nothing_lies_beside_the_output_that_a_kill_would_leave(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the folder of the job."""
+    seen, writer = set(), resume._writer
+    monkeypatch.setattr(resume, "_writer", lambda *given: seen.update(os.listdir(tmp_path)) or writer(*given))
+    run.done(make_video(tmp_path / "in.mkv"), tmp_path / "out.mkv", *SEGMENTS)
+    assert seen == {"in.mkv", "out.mkv.vsaether-job"}
 
 
 KILLS = 20

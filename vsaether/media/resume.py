@@ -4,6 +4,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vsaether.engines import Engine
@@ -56,7 +58,8 @@ def make(job: Job, source: VideoSource, engine: Engine, backend: str, say: Calla
     folder = JobFolder.of(job.output)
     told = description(job, engine, backend)
     recipe = Recipe.of(job, source, sizing(job, engine, source.info), os.cpu_count() or 1)
-    with PendingFile(job.output, job.overwrite) as pending:  # what the container refuses is known at once
+    # What the container refuses is known at once; elsewhere, since a kill would leave the file behind.
+    with TemporaryDirectory() as place, PendingFile(job.output, job.overwrite, Path(place)) as pending:
         writer = _writer(job, recipe, source, pending)
         writer.abandon()
     cores = folder.open(told)["about"]["cores"]
