@@ -102,6 +102,7 @@ def same_as_cpu(toy: engines.Engine, noise: Any, planes: Any) -> Any:
 
 
 @needs_builder
+@pytest.mark.filterwarnings("ignore:Use del obj")  # what its own classes say of a subclass that ends
 @pytest.mark.parametrize(
     ("file", "dynamic"),
     [("tiny_2x_fp32", False), ("tiny_2x_fp16", True), ("tiny_2x_int8", True), ("small_2x_fp16", False)],
