@@ -163,10 +163,13 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return depthwise(x, kernel.float(), bias.float())
 
 
-def check(device: str, channels: int = 48, size: int = 5) -> float:
-    """Largest difference of result and gradients from torch's in float64, each relative to the largest value."""
+def check(device: str, channels: int = 48, size: int = 5, pixels: tuple[int, int] = (13, 21)) -> float:
+    """Largest difference of result and gradients from torch's in float64, each relative to the largest value.
+
+    channels, size: of the kernels. pixels: height and width.
+    """
     generator = torch.Generator().manual_seed(0)
-    shapes = ((2, channels, 13, 21), (channels, 1, size, size), (channels,))
+    shapes = ((2, channels, *pixels), (channels, 1, size, size), (channels,))
     given = [torch.randn(s, generator=generator).to(device).requires_grad_() for s in shapes]
     x, kernel, bias = given
     wanted = F.conv2d(x.double(), kernel.double(), bias.double(), padding=size // 2, groups=channels)

@@ -22,8 +22,8 @@ from .conftest import Config, Patch, Runs, trained
 
 INTERPRETED = """
 from training import depthwise
-for channels, size in ((20, 3), (33, 5)):
-    print(depthwise.check("cpu", channels, size))
+for channels, size in ((20, 3), (33, 5)):  # a group of channels and a part of one; strips and rows the same
+    print(depthwise.check("cpu", channels, size, (5, 18)))
 """
 
 
