@@ -11,29 +11,25 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from presets.engine import PREFIX, Metadata
+
 # benchmarks is not installed; at the end of the path, so that the packages that are come first
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 MakeEngine = Callable[..., Path]
 
-LINEAR = {2: (0.25, 0.75, 0.0)}
-"""Weights of the pixel before, the pixel itself and the one after, for the first of the pixels which replace one."""
+LINEAR = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+"""Weights of the pixel before, the pixel itself and the one after, for both of the pixels that replace one at 2x."""
 
 
 def _image(scale: int, linear: bool) -> np.ndarray:
     """A convolution that makes scale * scale channels of each: DepthToSpace of it is the larger image, by repeating
-    pixels or by linear interpolation.
+    pixels or, at 2x, by linear interpolation.
     """
     if not linear:
         return np.repeat(np.eye(3), scale * scale, 0)[:, :, None, None]
-    first = np.array(LINEAR[scale])
-    phases = [first, first[::-1]]
-    weight = np.zeros((3, scale * scale, 3, 3, 3))
-    for channel in range(3):
-        for y, vertical in enumerate(phases):
-            for x, horizontal in enumerate(phases):
-                weight[channel, y * scale + x, channel] = np.outer(vertical, horizontal)
-    return weight.reshape(3 * scale * scale, 3, 3, 3)
+    phases = np.einsum("ya,xb->yxab", LINEAR, LINEAR).reshape(4, 3, 3)
+    return np.einsum("oi,pab->opiab", np.eye(3), phases).reshape(12, 3, 3, 3)
 
 
 def build_engine(
@@ -105,17 +101,12 @@ def build_engine(
         nodes, "toy", [tensor("input", "h", "w")], [tensor("output", "sh", "sw")], initializer=weights
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    facts = {
-        "name": f"toy_{scale}x",
-        "variant": "aether_toy",
-        "scale": str(scale),
-        "precision": precision,
-        "receptive_radius": str(max(sum(kernel // 2 for kernel in kernels), image.shape[-1] // 2)),
-        # Input and output of the widest layer, and the result.
-        "bytes_per_pixel": str(4 * (2 * max(channels, 3 * scale * scale) + 3 * scale * scale)),
-        "licence": "MIT",
-    } | dict(metadata or {})
-    helper.set_model_props(model, {f"aether_{key}": value for key, value in facts.items() if value})
+    radius = max(sum(kernel // 2 for kernel in kernels), image.shape[-1] // 2)
+    # Input and output of the widest layer, and the result.
+    size = 4 * (2 * max(channels, 3 * scale * scale) + 3 * scale * scale)
+    facts = Metadata(f"toy_{scale}x", "aether_toy", scale, precision, radius, size, "MIT").props()
+    facts |= {f"{PREFIX}{key}": value for key, value in (metadata or {}).items()}
+    helper.set_model_props(model, {key: value for key, value in facts.items() if value})
     onnx.checker.check_model(model)
     return model
 

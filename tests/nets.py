@@ -1,9 +1,8 @@
 """Networks for tests: one table of shallow ones in every form, random weights that count, crops of a photograph."""
 
-from __future__ import annotations
-
 import itertools
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,8 +59,8 @@ def table() -> list[arch.Config]:
         forms.append(net(scale=next(scales), in_chans=next(channels), **options))
         if options["deployed_kernel"] is None:  # the public fused form has no window
             forms.append(net(scale=next(scales), in_chans=next(channels), fused="kernel", **options))
-    for options, fused in itertools.product(combinations(LATER), ("none", "kernel")):
-        forms += [later(scale=scale, in_chans=next(channels), fused=fused, **options) for scale in SCALES]
+    for options, fused, _ in itertools.product(combinations(LATER), ("none", "kernel"), range(2)):
+        forms.append(later(scale=next(scales), in_chans=next(channels), fused=fused, **options))
     for scale, border in itertools.product((1, 2, 3, 4), (0, 3)):
         forms.append(tiny(scale=scale, in_chans=next(channels), expand=1 + border, border=border))
     return forms
@@ -75,41 +74,37 @@ def built(config: arch.Config) -> arch.Upscaler:
     return model
 
 
+@torch.no_grad()
 def randomise(model: Net) -> Net:
-    """Fill every weight and statistic in place, so that the signal keeps its size and 1e-5 is a fair tolerance."""
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            fill(name, tensor)
+    """Fill weights and statistics in place, so that the signal keeps its size and 1e-5 is fair; markers stay."""
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        if name.endswith("running_var"):
+            tensor.uniform_(0.3, 2.0)
+        elif name.endswith("temperature"):
+            tensor.uniform_(0.5, 1.5)
+        elif "norm" in name and name.endswith("weight"):
+            tensor.uniform_(0.7, 1.3)
+        elif name.endswith("weight") and tensor.ndim > 1:
+            # The last convolution gives an image in about [0, 1], the range in which 1e-5 is meant.
+            tensor.normal_(0, (0.1 if "conv_last" in name else 1.0) / math.sqrt(tensor[0].numel()))
+        elif name.endswith(("bias", "running_mean", "error_comp")):
+            tensor.normal_(0, 0.1)
     return model.eval()
 
 
-def fill(name: str, tensor: Tensor) -> None:
-    """Random values for one tensor; markers stay as they are."""
-    if not tensor.is_floating_point():
-        return
-    if name.endswith("running_var"):
-        tensor.uniform_(0.3, 2.0)
-    elif name.endswith("temperature"):
-        tensor.uniform_(0.5, 1.5)
-    elif "norm" in name and name.endswith("weight"):
-        tensor.uniform_(0.7, 1.3)
-    elif name.endswith("weight") and tensor.ndim > 1:
-        # The last convolution gives an image in about [0, 1], the range in which 1e-5 is meant.
-        tensor.normal_(0, (0.1 if "conv_last" in name else 1.0) / math.sqrt(tensor[0].numel()))
-    elif name.endswith(("bias", "running_mean", "error_comp")):
-        tensor.normal_(0, 0.1)
-
-
-def images_dir() -> Path:
-    """The folder of bundled pictures, found beside the package that holds them, which is not imported."""
-    spec = find_spec("export")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "images"
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts hold the same tensors of the same types under the same names."""
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) and v.dtype == b[k].dtype for k, v in a.items())
 
 
 @lru_cache(maxsize=8)
 def picture(name: str) -> Image.Image:
-    with Image.open(images_dir() / name) as file:
+    """A picture bundled with the package export, which is not imported."""
+    spec = find_spec("export")
+    assert spec is not None and spec.origin is not None
+    with Image.open(Path(spec.origin).parent / "images" / name) as file:
         return file.convert("RGBA")
 
 

@@ -1,7 +1,5 @@
 """The networks restated in float64, from the description of their formulas and keys alone: what tests compare with."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -15,32 +13,26 @@ from arch.upscaler import Upscaler
 State = dict[str, Tensor]
 
 
-def forward(state: State, image: Tensor, scale: int, *, res_scale: float = 1.0, img_range: float = 1.0) -> Tensor:
-    """What the network of a state dict gives for (N, C, H, W), told by its keys; res_scale: of the later layout."""
-    state = {key: value.double() for key, value in state.items()}
-    image = image.double()
-    border = int(state.get("border", torch.zeros(())))
-    if border:
-        cut = slice(border * scale, -border * scale)
-        inner = {key: value for key, value in state.items() if key != "border"}
-        padded = F.pad(image, [border] * 4, mode="replicate")
-        return forward(inner, padded, scale, res_scale=res_scale, img_range=img_range)[..., cut, cut]
-    if has(state, "stages."):
-        return later(state, image / img_range, scale, res_scale) * img_range
-    if has(state, "blocks."):
-        return tiny(state, image, scale)
-    return net(state, image, scale, img_range)
-
-
 def restated(model: Upscaler, image: Tensor) -> Tensor:
-    """What the formulas say of a network's own state dict."""
+    """What the formulas say of a network's own state dict, for (N, C, H, W), told by its keys."""
     config: Any = model.config
-    other = {"res_scale": getattr(config, "res_scale", 1.0), "img_range": getattr(config, "img_range", 1.0)}
-    return forward(dict(model.state_dict()), image, config.scale, **other)
+    state = {key: value.double() for key, value in model.state_dict().items()}
+    border, scale = int(state.pop("border", torch.zeros(()))), config.scale
+    image = F.pad(image.double(), [border] * 4, mode="replicate")
+    if has(state, "stages."):
+        y = later(state, image / config.img_range, scale, config.res_scale) * config.img_range
+    elif has(state, "blocks."):
+        y = tiny(state, image, scale)
+    else:
+        y = net(state, image, scale, config.img_range)
+    return y[..., border * scale : y.shape[2] - border * scale, border * scale : y.shape[3] - border * scale]
 
 
-def compare(model: Upscaler, image: Tensor) -> None:
-    """The network and its deployed form give what the formulas say of the one's and of the other's state dict."""
+def compare(model: Upscaler, image: Tensor) -> Upscaler:
+    """The network and its deployed form give what the formulas say of the one's and of the other's state dict.
+
+    Returns the deployed form.
+    """
     fused = arch.fuse(model)
     with torch.inference_mode():
         expected = restated(model, image)
@@ -49,6 +41,7 @@ def compare(model: Upscaler, image: Tensor) -> None:
         assert expected.shape == (len(image), image.shape[1], *size)
         for output in (model(image), fused(image), restated(fused, image)):
             assert (output - expected).abs().max() <= 1e-5
+    return fused
 
 
 def net(state: State, image: Tensor, scale: int, img_range: float) -> Tensor:
@@ -186,74 +179,3 @@ def pixel_shuffle(x: Tensor, s: int) -> Tensor:
 
 def nearest(image: Tensor, scale: int) -> Tensor:
     return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-
-
-def public_shapes(sizes: tuple, scale: int, chans: int, *, fused: bool) -> dict[str, tuple[int, ...]]:
-    """Every key of a public checkpoint and its shape; sizes: embed_dim, depths, hidden, large and small kernel."""
-    dim, depths, hidden, lk, sk = sizes
-    shapes: dict[str, tuple[int, ...]] = {"conv_first.weight": (dim, chans, 3, 3), "conv_first.bias": (dim,)}
-    for block in (f"layers.{g}.{b}." for g, depth in enumerate(depths) for b in range(depth)):
-        if fused:
-            shapes |= {block + "conv.fused_conv.weight": (dim, 1, lk, lk), block + "conv.fused_conv.bias": (dim,)}
-        else:
-            shapes |= {block + "conv.lk_conv.weight": (dim, 1, lk, lk), block + "conv.sk_conv.weight": (dim, 1, sk, sk)}
-            shapes |= {block + "conv.lk_bias": (dim,), block + "conv.sk_bias": (dim,)}
-        shapes |= {block + "norm.weight": (dim,), block + "norm.bias": (dim,)}
-        for name, out, inner in (("fc1_gate", hidden, dim), ("fc1_main", hidden, dim), ("fc2", dim, hidden)):
-            shapes |= {f"{block}ffn.{name}.weight": (out, inner), f"{block}ffn.{name}.bias": (out,)}
-    convs = [("conv_after_body", dim, dim), ("conv_before_upsample.0", 64, dim), ("conv_last", chans, 64)]
-    convs += [(name, 64 * factor**2, 64) for name, factor in steps("upsample.", scale)]
-    shapes |= {"norm.weight": (dim,), "norm.bias": (dim,)}
-    for name, out, inner in convs:
-        shapes |= {f"{name}.weight": (out, inner, 3, 3), f"{name}.bias": (out,)}
-    return shapes
-
-
-def later_shapes(
-    sizes: tuple, scale: int, chans: int, channel: bool, spatial: bool, *, layer: bool = False, fused: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """Every key of a checkpoint of the later public layout, and its shape."""
-    dim, depths, hidden, lk, sk = sizes
-    out = max(32, (dim // max(1, scale // 2)) & ~1)
-    widths = {1: [dim, out], 2: [dim, out], 3: [dim, out], 4: [dim, dim // 2, out], 8: [dim, dim // 2, dim // 4, out]}
-    shapes: dict[str, tuple[int, ...]] = {"scale_tensor": (), "mean": (1, chans, 1, 1)}
-    norm = (dim,) if layer else (1, dim, 1, 1)
-    norms = ["weight", "bias", *([] if layer or fused else ["running_mean", "running_var"])]
-
-    def add(name: str, out: int, inner: int, k: int, bias: bool = True) -> None:
-        shapes.update({f"{name}.weight": (out, inner, k, k)} | ({f"{name}.bias": (out,)} if bias else {}))
-
-    for block in (f"stages.{s}.{b}." for s, depth in enumerate(depths) for b in range(depth)):
-        if fused:
-            add(block + "conv.fused_conv", dim, 1, lk)
-        else:
-            add(block + "conv.lk_conv", dim, 1, lk, False)
-            add(block + "conv.sk_conv", dim, 1, sk, False)
-            shapes |= {block + "conv.lk_bias": (dim,), block + "conv.sk_bias": (dim,)}
-        shapes |= {f"{block}norm.{key}": norm for key in norms}
-        add(block + "ffn.conv_gate", hidden, dim, 1)
-        add(block + "ffn.conv_main", hidden, dim, 1)
-        add(block + "ffn.conv_out", dim, hidden, 1)
-        shapes[block + "ffn.temperature"] = (1,)
-        if channel:
-            add(block + "channel_attn.fc.0", dim // 8, dim, 1, False)
-            add(block + "channel_attn.fc.2", dim, dim // 8, 1, False)
-        if spatial:
-            add(block + "spatial_attn.conv", 1, 2, 7, False)
-    for s in range(len(depths)):
-        add(f"fusion_convs.{s}", dim // len(depths) + (s < dim % len(depths)), dim, 1)
-    add("quant_fusion_layer.fusion_conv", dim, dim, 1)
-    shapes["quant_fusion_layer.error_comp"] = (1, dim, 1, 1)
-    shapes |= {f"norm.{key}": norm for key in norms}
-    add("conv_first", dim, chans, 3)
-    add("conv_after_body", dim, dim, 3)
-    add("conv_before_upsample.0", dim, dim, 3)
-    for (name, factor), inner, outer in zip(
-        steps("upsample.blocks.", scale) or [("upsample.blocks.0", 1)],
-        widths[scale][:-1],
-        widths[scale][1:],
-        strict=True,
-    ):
-        add(name, outer * factor**2, inner, 3)
-    add("conv_last", chans, widths[scale][-1], 3)
-    return shapes

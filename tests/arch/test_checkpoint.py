@@ -1,11 +1,7 @@
 """Reading checkpoint files: what is no network, hostile and damaged files, each refused in a sentence."""
 
-from __future__ import annotations
-
-import json
 import os
 import pickle
-import struct
 import zipfile
 from pathlib import Path
 
@@ -17,16 +13,9 @@ from torch import Tensor
 import arch
 from arch import checkpoint
 
+from ..nets import same
+
 State = dict[str, Tensor]
-
-
-@pytest.fixture
-def state() -> State:
-    return dict(arch.AetherNet(3, 8, (1,), lk_kernel=5).state_dict())
-
-
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
 
 
 def saved(obj: object, path: Path, *, legacy: bool = False) -> Path:
@@ -39,38 +28,31 @@ def test_load_gives_the_network_in_float32_and_eval_mode(state: State, tmp_path:
     arch.write_checkpoint(half, tmp_path / "net.pth")
     model = arch.load(str(tmp_path / "net.pth"))
     assert not model.training
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert same(dict(model.state_dict()), {k: v.half().float() for k, v in state.items()})
-
-
-def test_a_prefix_of_some_keys_only_stays(state: State, tmp_path: Path) -> None:
+    assert same(model.state_dict(), {k: v.half().float() for k, v in state.items()})
     partly = {("module." + k if k.startswith("layers") else k): v for k, v in state.items()}
-    assert same(arch.read_checkpoint(saved(partly, tmp_path / "net.pth")), partly)
+    assert same(arch.read_checkpoint(saved(partly, tmp_path / "net.pth")), partly), "no prefix of all keys is taken off"
 
 
 def nested(content: object, depth: int) -> object:
     return {"params": nested(content, depth - 1)} if depth else content
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({}, "holds dict and no state dict"),
-        *((nested({}, depth), "holds dict and no state dict") for depth in (2, 6, 12)),
-        (nested({}, 13), "it holds 'params'"),
-        ([torch.zeros(1)], "holds list"),
-        (torch.zeros(3), "holds Tensor"),
-        (3, "holds int"),
-        ({"iter": 3, "loss": 0.1}, "it holds 'iter', 'loss'"),
-        ({"params": {}}, "holds dict and no state dict"),
-        ({"params": {"b": "text"}}, "no state dict under any of"),
-        ({1: torch.zeros(1)}, "entry 1 is a Tensor"),
-    ],
-)
+NO_STATE = [
+    *((nested({}, depth), "holds dict and no state dict") for depth in (0, 1, 2, 6, 12)),
+    (nested({}, 13), "it holds 'params'"),
+    ([torch.zeros(1)], "holds list"),
+    (torch.zeros(3), "holds Tensor"),
+    (3, "holds int"),
+    ({"iter": 3, "loss": 0.1}, "it holds 'iter', 'loss'"),
+    ({"params": {"b": "text"}}, "no state dict under any of"),
+    ({1: torch.zeros(1)}, "entry 1 is a Tensor"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), NO_STATE)
 def test_other_content_is_refused(content: object, message: str, tmp_path: Path) -> None:
-    with pytest.raises(arch.CheckpointError, match=message) as caught:
+    with pytest.raises(arch.CheckpointError, match=rf"net\.pth: .*{message}"):
         arch.read_checkpoint(saved(content, tmp_path / "net.pth"))
-    assert str(tmp_path / "net.pth") in str(caught.value)
 
 
 class Hostile:
@@ -86,13 +68,17 @@ class Hostile:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".PTH"])
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_code_in_pickles_is_refused_and_not_run(form: str, suffix: str, state: State, tmp_path: Path) -> None:
+def test_pickles_are_read_and_code_in_them_is_refused_and_not_run(
+    form: str, suffix: str, state: State, tmp_path: Path
+) -> None:
     trap, path = tmp_path / "trap", tmp_path / f"net{suffix}"
-    content = {"params": state, "extra": Hostile(trap)}
+    wrapped = {"params": {f"module.{k}": v for k, v in state.items()}}
+    hostile = wrapped | {"extra": Hostile(trap)}
     if form == "pickle":
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(hostile))
     else:
-        saved(content, path, legacy=form == "legacy")
+        assert same(arch.read_checkpoint(saved(wrapped, path, legacy=form == "legacy")), state)
+        saved(hostile, path, legacy=form == "legacy")
     with pytest.raises(arch.CheckpointError, match=r"only tensors are read|more than tensors"):
         arch.read_checkpoint(path)
     assert not trap.exists()
@@ -124,51 +110,17 @@ def test_truncated_and_damaged_files(form: str, tmp_path: Path) -> None:
         safetensors.torch.save_file(small, path)
     else:
         saved(small, path, legacy=form == "legacy")
-    whole = path.read_bytes()
-    stride = max(1, len(whole) // 90)
-    for length in range(0, len(whole) - 1, stride):
-        path.write_bytes(whole[:length])
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, len(whole) - 1, max(1, len(whole) // 90)):
+        path.write_bytes(whole[:position])
         with pytest.raises(arch.CheckpointError):
             arch.read_checkpoint(path)
-    refused = 0
-    for position in range(0, len(whole), stride):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
         try:
             arch.read_checkpoint(path)
         except arch.CheckpointError:
             refused += 1
     assert refused > 5
-
-
-def header(content: object, length: int | None = None, payload: bytes = b"") -> bytes:
-    text = json.dumps(content).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + payload
-
-
-F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        header({"a": F32}, length=2**63),
-        header({"a": F32}, length=200_000_000),
-        header({"a": F32}, length=0),
-        header({"a": F32}),
-        header({"a": F32 | {"shape": [2**40]}}, payload=bytes(8)),
-        header({"a": F32 | {"data_offsets": [0, 2**40]}}, payload=bytes(8)),
-        header({"a": F32 | {"data_offsets": [8, 0]}}, payload=bytes(8)),
-        header({"a": F32, "b": F32 | {"data_offsets": [4, 12]}}, payload=bytes(12)),
-        header([1, 2]),
-        b"\xff" * 64,
-        b"",
-    ],
-)
-def test_hostile_safetensors_headers(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "net.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(arch.CheckpointError, match="not readable as a checkpoint"):
-        arch.read_checkpoint(path)
 
 
 def test_views_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
@@ -180,23 +132,23 @@ def test_views_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -
         arch.load(tmp_path / "a.pth")
 
 
-def repack(source: Path, target: Path, compression: int, repeated: int = 0) -> None:
-    """The same entries in another zip file, whose directory names the largest one more often than once."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
-        new.filelist += [max(new.filelist, key=lambda entry: entry.file_size)] * repeated
-
-
 def test_files_that_unpack_to_far_more_than_they_are(state: State, tmp_path: Path) -> None:
     net, packed = tmp_path / "net.pth", tmp_path / "packed.pth"
+
+    def repack(compression: int, repeated: int = 0) -> None:
+        """The same entries in another zip file, whose directory names the largest one more often than once."""
+        with zipfile.ZipFile(net) as old, zipfile.ZipFile(packed, "w", compression) as new:
+            for entry in old.infolist():
+                new.writestr(entry.filename, old.read(entry))
+            new.filelist += [max(new.filelist, key=lambda entry: entry.file_size)] * repeated
+
     saved({k: torch.rand_like(v) for k, v in state.items()}, net)
-    repack(net, packed, zipfile.ZIP_DEFLATED)  # as others may pack it
+    repack(zipfile.ZIP_DEFLATED)  # as others may pack it
     assert packed.stat().st_size < net.stat().st_size
     assert same(arch.read_checkpoint(packed), arch.read_checkpoint(net))
     saved(state | {"zeros": torch.zeros(1 << 20)}, net)
     for compression, repeated in ((zipfile.ZIP_DEFLATED, 0), (zipfile.ZIP_STORED, 9)):
-        repack(net, packed, compression, repeated)
+        repack(compression, repeated)
         with pytest.raises(arch.CheckpointError, match="unpack to"):
             arch.read_checkpoint(packed)
 
@@ -211,22 +163,16 @@ def test_weights_that_are_not_finite_are_named(state: State, value: float, dtype
 
 
 def test_missing_foreign_and_too_large_files(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(arch.CheckpointError, match="there is no such file"):
-        arch.read_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(arch.CheckpointError, match="there is no such file"):
-        arch.read_checkpoint(tmp_path)
-    for name in ("net.onnx", "net"):
-        (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(arch.CheckpointError, match=r"allowed are \.safetensors, \.pth"):
-            arch.read_checkpoint(tmp_path / name)
     arch.write_checkpoint(state, tmp_path / "net.pth")
+    (tmp_path / "net.onnx").write_bytes(b"x")
+    (tmp_path / "net").write_bytes(b"x")
     monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
-    with pytest.raises(arch.CheckpointError, match="at most 1,000 is read"):
-        arch.read_checkpoint(tmp_path / "net.pth")
-
-
-def test_load_names_the_file(tmp_path: Path, state: State) -> None:
-    del state["conv_last.bias"]
-    arch.write_checkpoint(state, tmp_path / "cut.pth")
-    with pytest.raises(arch.CheckpointError, match=r"cut\.pth: truncated.*conv_last\.bias is missing"):
-        arch.load(tmp_path / "cut.pth")
+    for name, said in (
+        ("none.pth", "there is no such file"),
+        (".", "there is no such file"),
+        ("net.onnx", r"allowed are \.safetensors, \.pth"),
+        ("net", r"allowed are \.safetensors, \.pth"),
+        ("net.pth", "at most 1,000 is read"),
+    ):
+        with pytest.raises(arch.CheckpointError, match=said):
+            arch.read_checkpoint(tmp_path / name)

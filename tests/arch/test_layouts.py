@@ -1,90 +1,75 @@
-"""The public layouts: the keys of their checkpoints, their widths, their initial weights and their versions."""
+"""The public layouts: the keys of their checkpoints, their sizes, their initial weights and their versions."""
 
-from __future__ import annotations
-
-import math
-from pathlib import Path
+import dataclasses
+import hashlib
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import arch
 
-from ..nets import SCALES, built, later, photo
-from ..reference import compare, later_shapes, public_shapes
+from ..nets import SCALES, later
 
-PUBLIC: dict[str, Any] = {
-    "aether_small": (96, (4,) * 4, 192, 11, 3),
-    "aether_medium": (128, (6,) * 6, 256, 11, 3),
-    "aether_large": (180, (8,) * 8, 450, 13, 3),
-}
-COUNTS = {  # thousands of weights at 2x, unfused and fused
-    "aether_small": (1388.963, 1373.603),
-    "aether_medium": (4554, 4508),
-    "aether_large": (18270, 18150),
-}
-LATER: dict[str, Any] = {  # sizes, channel attention, spatial attention, residual scale
-    "mobile": ((64, (2,) * 4, 96, 7, 3), False, False, 0.2),
-    "tiny": ((64, (3,) * 3, 96, 13, 5), True, False, 0.2),
-    "small": ((96, (4,) * 4, 144, 13, 5), True, False, 0.1),
-    "medium": ((128, (6,) * 4, 192, 13, 5), True, False, 0.1),
-    "large": ((180, (8,) * 5, 270, 13, 5), True, True, 0.1),
-}
-FORMS = pytest.mark.parametrize("fused", [False, True], ids=["unfused", "fused"])
-
-
-def state_of(shapes: dict[str, tuple[int, ...]], scale: int) -> dict[str, Tensor]:
-    state = {key: torch.zeros(shape) for key, shape in shapes.items()}
-    return state | ({"scale_tensor": torch.tensor(scale)} if "scale_tensor" in shapes else {})
-
-
-@FORMS
-@pytest.mark.parametrize("variant", PUBLIC)
-def test_keys_of_the_public_checkpoints(variant: str, fused: bool) -> None:
-    for scale in SCALES if variant == "aether_small" else (3,):
-        shapes = public_shapes(PUBLIC[variant], scale, 3, fused=fused)
-        form = "kernel" if fused else "none"
-        config: Any = arch.inspect(state_of(shapes, scale))
-        assert config == arch.AetherNetConfig(*PUBLIC[variant], scale=scale, fused=form)
-        assert (config.variant, config.out_chans) == (variant, 3)
-        with torch.device("meta"):
-            model = getattr(arch, variant)(scale, fused_init=fused)
-        assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == shapes
-        assert model.config == config
-        assert model.receptive_radius == sum(config.depths) * (config.lk_kernel // 2) + 3 + (1 if scale == 1 else 2)
-    shapes = public_shapes(PUBLIC[variant], 2, 3, fused=fused)
-    exact = 1e-9 if variant == "aether_small" else 1e-3
-    assert sum(map(math.prod, shapes.values())) == pytest.approx(COUNTS[variant][fused] * 1000, rel=exact)
-    assert variant != "aether_small" or len(shapes) == (172 if fused else 204)
-
-
-@FORMS
-@pytest.mark.parametrize("name", LATER)
-def test_keys_of_the_later_checkpoints(name: str, fused: bool) -> None:
-    sizes, channel, spatial, res_scale = LATER[name]
-    options = {"channel_attention": channel, "spatial_attention": spatial, "fused": "kernel" if fused else "none"}
-    for scale in SCALES if name == "mobile" else (3,):
-        config: Any = arch.inspect(state_of(later_shapes(sizes, scale, 3, channel, spatial, fused=fused), scale))
-        expected: Any = (*sizes[:4], 3) if fused else sizes
-        assert config == arch.AetherNetLaterConfig(*expected, scale=scale, **options)
-        assert (config.variant, config.res_scale) == (f"aether_later_{name}", res_scale)
-
-
-WIDTHS: list[Any] = [
-    *(arch.AetherNetConfig(w, (1,) * len(d), *rest) for w, d, *rest in PUBLIC.values()),
-    *(
-        arch.AetherNetLaterConfig(w, (1,) * len(d), *rest, channel_attention=channel, spatial_attention=spatial)
-        for (w, d, *rest), channel, spatial, _ in LATER.values()
+NET, LATER = arch.AetherNetConfig, arch.AetherNetLaterConfig
+CHANNEL: Any = {"channel_attention": True}
+LAYOUTS: dict[str, tuple[Any, tuple[int, ...], str]] = {
+    # configuration, scales, and SHA-256 of all keys and shapes that the public code has at these scales in both forms
+    "aether_small": (NET(96, (4,) * 4, 192, 11, 3), SCALES, "474e4b92200f2bcc"),
+    "aether_medium": (NET(128, (6,) * 6, 256, 11, 3), (3,), "1f0fc16808f1008a"),
+    "aether_large": (NET(180, (8,) * 8, 450, 13, 3), (3,), "461db55534c53957"),
+    "aether_later_mobile": (LATER(64, (2,) * 4, 96, 7, 3), SCALES, "87e1365aaea001cc"),
+    "aether_later_tiny": (LATER(64, (3,) * 3, 96, 13, 5, **CHANNEL), (3,), "c7f90533b17308c3"),
+    "aether_later_small": (LATER(96, (4,) * 4, 144, 13, 5, **CHANNEL), (3,), "c736260320f96435"),
+    "aether_later_medium": (LATER(128, (6,) * 4, 192, 13, 5, **CHANNEL), (3,), "dd6cded6c3a2a16b"),
+    "aether_later_large": (
+        *(LATER(180, (8,) * 5, 270, 13, 5, spatial_attention=True, **CHANNEL), (3,)),
+        "e911d9333326fc3d",
     ),
-]
+}
 
 
-@pytest.mark.parametrize("config", WIDTHS, ids=str)
-def test_widths_of_the_public_networks(config: Any) -> None:
-    """A block a stage."""
-    compare(built(config), photo(16, 16))
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_keys_of_the_public_checkpoints(name: str) -> None:
+    config, scales, digest = LAYOUTS[name]
+    found = hashlib.sha256()
+    for scale, fused in itertools.product(scales, ("none", "kernel")):
+        small = 3 if fused == "kernel" else config.sk_kernel  # merged for good
+        form = dataclasses.replace(config, scale=scale, fused=fused, sk_kernel=small)
+        with torch.device("meta"):
+            shapes = {key: tuple(value.shape) for key, value in form.build().state_dict().items()}
+        found.update(repr(sorted(shapes.items())).encode())
+        state = {key: torch.zeros(shape) for key, shape in shapes.items()}
+        state |= {"scale_tensor": torch.tensor(scale)} if "scale_tensor" in shapes else {}
+        assert arch.inspect(state) == form
+        assert (form.variant, form.out_chans) == (name, 3)
+    assert found.hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize(
+    ("variant", "fused", "weights", "exact"),
+    [
+        ("aether_small", False, 1_388_963, 0),
+        ("aether_small", True, 1_373_603, 0),
+        ("aether_medium", False, 4_554_000, 500),
+        ("aether_medium", True, 4_508_000, 500),
+        ("aether_large", False, 18_270_000, 5000),
+        ("aether_large", True, 18_150_000, 10_000),
+    ],
+)
+def test_sizes_of_the_public_networks(variant: str, fused: bool, weights: int, exact: int) -> None:
+    with torch.device("meta"):
+        model = getattr(arch, variant)(2, fused_init=fused)
+    config = LAYOUTS[variant][0]
+    assert model.config == dataclasses.replace(config, fused="kernel" if fused else "none")
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(weights, abs=exact)
+    assert model.receptive_radius == sum(config.depths) * (config.lk_kernel // 2) + 5
+
+
+def test_residuals_of_the_later_networks_are_scaled_by_their_variant() -> None:
+    found = {name: config.res_scale for name, (config, *_) in LAYOUTS.items() if "later" in name}
+    assert list(found.values()) == [0.2, 0.2, 0.1, 0.1, 0.1]
 
 
 def test_initial_weights_are_those_of_the_public_network() -> None:
@@ -111,13 +96,3 @@ def test_versions_of_the_later_layout() -> None:
         arch.inspect({("scale" if k == "scale_tensor" else k): v for k, v in state.items()})
     with pytest.raises(arch.CheckpointError, match=r"scale_tensor is 2.*scale 4"):
         arch.inspect(state | {"scale_tensor": torch.tensor(2)})
-
-
-def test_loads_the_public_release_form(tmp_path: Path) -> None:
-    """The public release script stores torch.__version__, a class of torch's own, beside the weights, in half."""
-    state = {k: v.half() if v.is_floating_point() else v for k, v in built(later(fused="kernel")).state_dict().items()}
-    metadata = {"pt_version": torch.__version__, "scale": 2, "arch_config": {"depths": [2, 2, 2, 2]}}
-    torch.save({"state_dict": state, "metadata": metadata}, tmp_path / "aether_mobile.pth")
-    model = arch.load(tmp_path / "aether_mobile.pth")
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    compare(model, torch.rand(1, 3, 8, 8))

@@ -1,167 +1,125 @@
 """What trainers wrap a network in: it is found wherever it lies, averaged weights first, and never guessed."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
 from arch.registry import unwrap
 
+from ..nets import later, net, same, tiny
+
 State = dict[str, Any]
-
-
-def net() -> arch.AetherNet:
-    return arch.AetherNet(3, 8, (1,), lk_kernel=5)
-
-
-@pytest.fixture
-def good() -> State:
-    return dict(net().state_dict())
+AVERAGED = ["params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "net_g_ema", "ema", "netGEma", "EMA", "swa"]
+NAMES = ["params_ema", "params-ema", "params", "net_g", "state_dict", "model_state_dict", "model", "ema"]
+NAMES += ["generator", "G", "weights", "net", "student"]
+PREFIXES = ["", "model.", "module.", "_orig_mod.", "net_g.", "net_g.module.", "model._orig_mod.", "a.b.c."]
 
 
 @pytest.fixture
-def raw(good: State) -> State:
-    return {k: torch.zeros_like(v) for k, v in good.items()}
-
-
-def same(a: dict[str, Tensor], b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def raw(state: State) -> State:
+    return {k: torch.zeros_like(v) for k, v in state.items()}
 
 
 def under(prefix: str, state: State) -> State:
     return {prefix + k: v for k, v in state.items()}
 
 
-AVERAGED = ["params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "net_g_ema", "ema", "netGEma", "EMA", "swa"]
-
-
 @pytest.mark.parametrize("averaged", AVERAGED)
-@pytest.mark.parametrize("other", ["params", "net_g", "state_dict", "model", "generator"])
-def test_averaged_weights_win_under_any_name(good: State, raw: State, averaged: str, other: str) -> None:
-    for both in ({averaged: good, other: raw}, {other: raw, averaged: good}):
-        assert same(unwrap(both), good)
-        assert same(unwrap({"state": both, "epoch": 3}), good)
-    flat = under(f"{averaged}.", good) | under(f"{other}.", raw)
-    assert same(unwrap(flat), good)
-    assert same(unwrap({"state_dict": flat}), good)
-    assert same(unwrap(raw | under(f"{averaged}.", good)), good)
-    assert same(unwrap({"state_dict": raw, averaged: under("module.", good)}), good)
+def test_averaged_weights_win_under_any_name(state: State, raw: State, averaged: str) -> None:
+    for other in ("params", "net_g", "state_dict", "model", "generator"):
+        flat = under(f"{averaged}.", state) | under(f"{other}.", raw)
+        for both in ({averaged: state, other: raw}, {other: raw, averaged: state}, flat):
+            assert same(unwrap(both), state)
+            assert same(unwrap({"state_dict": both, "epoch": 3}), state)
+    assert same(unwrap(raw | under(f"{averaged}.", state)), state)
+    assert same(unwrap({"state_dict": raw, averaged: under("module.", state)}), state)
 
 
-NAMES = [
-    "params_ema",
-    "params-ema",
-    "params",
-    "net_g",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "ema",
-    "generator",
-    "G",
-]
-PREFIXES = ["", "model.", "module.", "_orig_mod.", "net_g.", "net_g.module.", "model._orig_mod.", "a.b.c."]
-
-
-@pytest.mark.parametrize("name", [*NAMES, "G", "weights", "net", "student"])
-def test_any_one_container_and_prefix(good: State, name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_any_one_container_and_prefix(state: State, name: str) -> None:
     for prefix in PREFIXES:
-        inner = under(prefix, good)
+        inner = under(prefix, state)
         # what a trainer keeps beside the network
         beside = {"loss.vgg.features.0.weight": torch.zeros(3), "discriminator.conv0.weight": torch.zeros(3)}
-        assert same(unwrap(inner), good)
-        assert same(unwrap({name: inner, "iter": 5, "optimizer": {"lr": 0.1}}), good)
-        assert same(unwrap({name: {"state_dict": {"params": inner}}, "step": torch.tensor(3)}), good)
-        assert same(unwrap({name: inner | (beside if prefix not in ("", "_orig_mod.") else {})}), good)
+        assert same(unwrap(inner), state)
+        assert same(unwrap({name: inner, "iter": 5, "optimizer": {"lr": 0.1}}), state)
+        assert same(unwrap({name: {"state_dict": {"params": inner}}, "step": torch.tensor(3)}), state)
+        assert same(unwrap({name: inner | (beside if prefix not in ("", "_orig_mod.") else {})}), state)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".PTH", ".safetensors"])
-def test_files_of_every_kind_are_unwrapped(good: State, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"net{suffix}"
-    for legacy in (False, True):
-        if suffix == ".safetensors":
-            safetensors.torch.save_file(under("module.", good), path)
-        else:
-            torch.save({"params": under("module.", good)}, path, _use_new_zipfile_serialization=not legacy)
-        assert same(arch.read_checkpoint(path), good)
-
-
-def holds_itself(good: State, raw: State) -> State:
-    loop: State = {"params": good, "a": {}}
+def holds_itself(state: State, raw: State) -> State:
+    loop: State = {"params": state, "a": {}}
     loop["self"] = loop["a"]["self"] = loop["a"]["again"] = loop
     return loop
 
 
 SAVED: dict[str, Callable[[State, State], State]] = {
-    "moments by name": lambda good, raw: {
-        "model": good,
+    "moments by name": lambda state, raw: {
+        "model": state,
         "optimizer": {"exp_avg": raw, "state": {0: {"exp_avg": torch.zeros(3)}}},
     },
-    "moments beside": lambda good, raw: {"exp": good, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}},
-    "wrappers inside of keys": lambda good, raw: {
+    "moments beside": lambda state, raw: {"exp": state, "exp_avg": raw, "optim": {"exp_avg": [torch.zeros(3)]}},
+    "wrappers inside of keys": lambda state, raw: {
         f"_fsdp_wrapped_module._orig_mod.{k.replace('.0.0.', '.0._orig_mod.0._checkpoint_wrapped_module.')}": v
-        for k, v in good.items()
+        for k, v in state.items()
     },
-    "the compiled network beside itself, by Lightning": lambda good, raw: (
-        under("net.", good) | under("compiled._orig_mod.", good)
+    "the compiled network beside itself, by Lightning": lambda state, raw: (
+        under("net.", state) | under("compiled._orig_mod.", state)
     ),
-    "names that lost their dots, by LitEma": lambda good, raw: (
+    "names that lost their dots, by LitEma": lambda state, raw: (
         under("model.", raw)
-        | {f"model_ema.{k.replace('.', '')}": v for k, v in good.items()}
+        | {f"model_ema.{k.replace('.', '')}": v for k, v in state.items()}
         | {"model_ema.decay": torch.tensor(0.99)}
     ),
-    "WeightAveraging of Lightning": lambda good, raw: {
-        "state_dict": under("model.", good) | {"loss.weight": torch.zeros(1)},
+    "WeightAveraging of Lightning": lambda state, raw: {
+        "state_dict": under("model.", state) | {"loss.weight": torch.zeros(1)},
         "current_model_state": under("model.", raw),
         "averaging_state": {"n_averaged": torch.tensor(7)},
         "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
     },
-    "text and numbers": lambda good, raw: {"version": "1.0", "step": 3, "lr": 1e-4, "note": None, **good},
+    "text and numbers": lambda state, raw: {"version": "1.0", "step": 3, "lr": 1e-4, "note": None, **state},
     "a dict that holds itself": holds_itself,
 }
 
 
 @pytest.mark.parametrize("saved", SAVED)
-def test_what_trainers_save(good: State, raw: State, saved: str) -> None:
-    assert same(unwrap(SAVED[saved](good, raw)), good)
+def test_what_trainers_save(state: State, raw: State, saved: str) -> None:
+    assert same(unwrap(SAVED[saved](state, raw)), state)
 
 
 def test_an_averaged_model_of_torch() -> None:
-    model = net()
+    model = net().build()
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
     expected = {k: v.clone() for k, v in averaged.module.state_dict().items()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    state = dict(averaged.state_dict())
+    state, raw = dict(averaged.state_dict()), {"model": model.state_dict()}
     assert "n_averaged" in state
-    assert same(unwrap(state), expected)
-    assert same(unwrap({"model": model.state_dict(), "second": state}), expected)
-    assert same(unwrap({"model": model.state_dict()} | {"second": under("module.", state)}), expected)
+    for saved in (state, raw | {"second": state}, raw | {"second": under("module.", state)}):
+        assert same(unwrap(saved), expected)
 
 
 def test_the_checkpoint_of_ema_pytorch() -> None:
     ema_pytorch = pytest.importorskip("ema_pytorch", reason="ema-pytorch is not installed")
-    model = net()
+    model = net().build()
     ema = ema_pytorch.EMA(model, beta=0.9, update_after_step=0, update_every=1)
     with torch.no_grad():
         for _ in range(3):
             for parameter in model.parameters():
                 parameter.add_(1)
             ema.update()
-    expected = dict(ema.ema_model.state_dict())
+    expected = ema.ema_model.state_dict()
     assert not torch.equal(expected["conv_first.weight"], model.state_dict()["conv_first.weight"])
-    assert same(unwrap(ema.state_dict()), expected)
-    assert same(unwrap({"model": model.state_dict(), "ema": ema.state_dict()}), expected)
+    for saved in (ema.state_dict(), {"model": model.state_dict(), "ema": ema.state_dict()}):
+        assert same(unwrap(saved), expected)
 
 
 @pytest.mark.parametrize(
@@ -175,31 +133,26 @@ def test_the_checkpoint_of_ema_pytorch() -> None:
     ],
 )
 def test_two_networks_that_cannot_be_ranked_are_named(
-    good: State, raw: State, names: tuple[str, str], wrap: Callable[[State, State], State], tmp_path: Path
+    state: State, raw: State, names: tuple[str, str], wrap: Callable[[State, State], State], tmp_path: Path
 ) -> None:
-    torch.save(wrap(good, raw), tmp_path / "two.pth")
+    torch.save(wrap(state, raw), tmp_path / "two.pth")
     with pytest.raises(arch.CheckpointError, match="two networks") as caught:
         arch.load(tmp_path / "two.pth")
     assert all(name in str(caught.value) for name in (*names, "two.pth"))
-    assert same(unwrap(wrap(good, copy.deepcopy(good))), good)
+    assert same(unwrap(wrap(state, copy.deepcopy(state))), state)
 
 
-def test_averaged_weights_without_names_are_not_passed_over(good: State) -> None:
-    saved = {"model": good, "ema": {"decay": 0.99, "shadow_params": [torch.zeros(2)], "num_updates": 3}}
+def test_averaged_weights_without_names_are_not_passed_over(state: State) -> None:
+    saved = {"model": state, "ema": {"decay": 0.99, "shadow_params": [torch.zeros(2)], "num_updates": 3}}
     with pytest.raises(arch.CheckpointError, match=r"ema\.shadow_params"):
         unwrap(saved)
 
 
-def test_text_beside_tensors_of_others_is_passed_over(tmp_path: Path) -> None:
-    torch.save({"params": {"a.weight": torch.ones(1), "b": "text"}}, tmp_path / "other.pth")
-    assert same(arch.read_checkpoint(tmp_path / "other.pth"), {"a.weight": torch.ones(1)})
-
-
 @pytest.mark.parametrize("form", [torch.Tensor.to_sparse, lambda t: t.to("meta")])
-def test_tensors_without_dense_numbers_are_named(good: State, form: Callable[[Tensor], Tensor]) -> None:
+def test_tensors_without_dense_numbers_are_named(state: State, form: Callable[[Tensor], Tensor]) -> None:
     for call in (unwrap, arch.inspect):
         with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight"):
-            call(good | {"conv_last.weight": form(good["conv_last.weight"])})
+            call(state | {"conv_last.weight": form(state["conv_last.weight"])})
 
 
 def modelopt_state(bits: object, *, disabled: bool = False, **more: object) -> State:
@@ -218,22 +171,18 @@ def modelopt_state(bits: object, *, disabled: bool = False, **more: object) -> S
     ("bits", "more"),
     [(4, {}), ((4, 3), {}), ((2, 1), {}), (16, {}), (8, {"_unsigned": True}), (8, {"_block_sizes": {-1: 32}})],
 )
-def test_other_formats_of_modelopt_are_refused(good: State, bits: object, more: State, tmp_path: Path) -> None:
+def test_other_formats_of_modelopt_are_refused(state: State, bits: object, more: State, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
-    torch.save({"modelopt_state": modelopt_state(bits, **more), "model_state_dict": good}, path)
+    torch.save({"modelopt_state": modelopt_state(bits, **more), "model_state_dict": state}, path)
     with pytest.raises(arch.CheckpointError, match=r"conv_last\.weight_quantizer.*num_bits") as caught:
         arch.read_checkpoint(path)
     assert str(bits) in str(caught.value)
     for fine in (modelopt_state(8), modelopt_state(bits, disabled=True, **more)):
-        torch.save({"modelopt_state": fine, "model_state_dict": good}, path)
-        assert same(arch.read_checkpoint(path), good)
+        torch.save({"modelopt_state": fine, "model_state_dict": state}, path)
+        assert same(arch.read_checkpoint(path), state)
 
 
-FORMS: dict[str, Callable[[], nn.Module]] = {
-    "public": net,
-    "later": lambda: arch.AetherNetLaterConfig(16, (1, 1), 24, 5, 3, channel_attention=True).build(),
-    "tiny": lambda: arch.aether_tiny(2, embed_dim=8, depth=3),
-}
+FORMS: dict[str, arch.Config] = {"public": net(), "later": later(channel_attention=True), "tiny": tiny()}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -242,7 +191,7 @@ FORMS: dict[str, Callable[[], nn.Module]] = {
 def test_checkpoints_of_torch_ao(form: str, observer: str, tmp_path: Path) -> None:
     quantization = pytest.importorskip("torch.ao.quantization", reason="this torch has no torch.ao.quantization")
     q: Any = quantization
-    model = FORMS[form]()
+    model = FORMS[form].build()
     plain = dict(model.state_dict())
     if observer == "observers":
         model.qconfig = q.QConfig(q.default_histogram_observer, q.default_per_channel_weight_observer)

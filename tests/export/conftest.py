@@ -1,9 +1,6 @@
 """Small networks with weights that do something, pictures, and graphs that are made once."""
 
-from __future__ import annotations
-
 import copy
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,68 +13,50 @@ from PIL import Image
 from torch import Tensor, nn
 
 import arch
+from arch.checkpoint import weights_sha256
 from export import pictures, pipeline, runtimes
 from export.graph import to_onnx
 from export.quantizer import calibrate, quantize
 
+from .. import nets
+
 ToOnnx = Callable[..., onnx.ModelProto]
-
-
-def _wake(model: nn.Module) -> nn.Module:
-    """Give every zero or constant tensor random values, so that nothing in the network is an identity."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if "running_var" in name:
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-            elif value.is_floating_point() and value.ndim and "window" not in name:
-                value.add_(0.02 * torch.randn(value.shape, generator=generator))
-    return model.eval()
 
 
 torch.set_num_threads(1)  # these networks are too small for more
 
 
+def built(config: arch.Config) -> arch.Upscaler:
+    torch.manual_seed(0)
+    return nets.built(config)
+
+
 @pytest.fixture(scope="session")
-def tiny() -> arch.AetherTiny:
+def tiny() -> arch.Upscaler:
     """An aether_tiny of 4 layers and 16 channels, as trained."""
-    torch.manual_seed(0)
-    model = _wake(arch.aether_tiny(2, embed_dim=16, depth=4, border=2))
-    assert isinstance(model, arch.AetherTiny)
-    return model
+    return built(nets.tiny(embed_dim=16, border=2))
 
 
 @pytest.fixture(scope="session")
-def small() -> arch.AetherNet:
+def small() -> arch.Upscaler:
     """A shallow net of small_2x's form: batch norm, ReLU gate, 5x5 deployed kernel, image residual, direct tail."""
-    torch.manual_seed(0)
-    model = arch.AetherNet(
-        3, 16, (1, 1), norm="batch", gate="relu", deployed_kernel=5, image_residual=True, tail="direct", border=3
-    )
-    model.anneal(0.0)
-    _wake(model)
-    return model
+    form = {"norm": "batch", "gate": "relu", "deployed_kernel": 5, "image_residual": True, "tail": "direct"}
+    return built(nets.net(embed_dim=16, depths=(1, 1), hidden=32, lk_kernel=11, border=3, **form))
 
 
 @pytest.fixture(scope="session")
-def public() -> arch.AetherNet:
+def public() -> arch.Upscaler:
     """A shallow net of the public form: layer norm, GELU gate, 11x11 kernel, convolutional tail."""
-    torch.manual_seed(0)
-    model = arch.AetherNet(3, 16, (1, 1))
-    _wake(model)
-    return model
+    return built(nets.net(embed_dim=16, depths=(1, 1), hidden=32, lk_kernel=11))
 
 
 @pytest.fixture(scope="session")
-def later() -> nn.Module:
+def later() -> arch.Upscaler:
     """A shallow net of the later layout, with spatial attention, whose fused features have a range of several units."""
-    torch.manual_seed(0)
-    model = arch.AetherNetLaterConfig(16, (1, 1, 1), 24, 5, 3, spatial_attention=True).build()
-    _wake(model)
-    with torch.no_grad():
-        for conv in model.get_submodule("fusion_convs").children():
-            assert isinstance(conv, nn.Conv2d)
-            conv.weight.mul_(4)
+    model = built(nets.later(embed_dim=16, depths=(1, 1, 1), spatial_attention=True))
+    for key, value in model.state_dict().items():
+        if key.startswith("fusion_convs."):
+            value.mul_(4)
     return model
 
 
@@ -106,10 +85,8 @@ def export_once() -> ToOnnx:
     made: dict[str, onnx.ModelProto] = {}
 
     def export(model: nn.Module, **options: Any) -> onnx.ModelProto:
-        digest = hashlib.sha256(f"{model}{options}{getattr(model, 'config', None)}".encode())
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        if (key := digest.hexdigest()) not in made:
+        key = f"{weights_sha256(model.state_dict())} {model} {options} {getattr(model, 'config', None)}"
+        if key not in made:
             made[key] = to_onnx(model, **options)
         return copy.deepcopy(made[key])
 
@@ -130,7 +107,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory, export_once: ToOnnx) -> Iter
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tiny: arch.AetherTiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tiny: arch.Upscaler, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny's file, to be read."""
     path = tmp_path_factory.mktemp("checkpoint") / "net.safetensors"
     arch.write_checkpoint(tiny.state_dict(), path)
@@ -138,7 +115,7 @@ def checkpoint(tiny: arch.AetherTiny, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def other(tiny: arch.AetherTiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other(tiny: arch.Upscaler, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of the same form with other weights."""
     path = tmp_path_factory.mktemp("other") / "other.pth"
     arch.write_checkpoint({k: v * 1.01 if v.is_floating_point() else v for k, v in tiny.state_dict().items()}, path)

@@ -1,7 +1,5 @@
 """export.build: what it writes, what it reports, and that nothing of others is replaced."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -53,7 +51,7 @@ def test_build_writes_all_files_and_a_report_that_is_true(checkpoint: Path, tmp_
 
 
 def test_a_trained_checkpoint_has_its_ranges_and_belongs_to_the_network_that_it_began_with(
-    checkpoint: Path, other: Path, tiny: arch.AetherTiny, images: list[Tensor], tmp_path: Path,
+    checkpoint: Path, other: Path, tiny: arch.Upscaler, images: list[Tensor], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     model = calibrated(tiny, images)
@@ -171,9 +169,6 @@ def test_a_failed_check_leaves_no_file_and_stops_no_other(
 ) -> None:
     monkeypatch.setattr(verify, "INT8_PSNR", 200.0)
     out = tmp_path / "out"
-    assert main(["--int8", "--model", str(checkpoint), "--out", str(out)]) == 1
-    assert "at least 200 is needed" in capsys.readouterr().err
-    assert list(out.iterdir()) == []
     assert main(["--model", str(checkpoint), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert "tiny_2x_int8" in error and "at least 200 is needed" in error and error.count("\n") == 1

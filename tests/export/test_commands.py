@@ -1,7 +1,5 @@
 """The commands: bad input is one line and leaves nothing; and the package's functions."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,39 +16,33 @@ from export import fuse, onnx, runtimes, verify
 from export.build import build
 from export.build.__main__ import main
 
+from .. import nets
 from .conftest import calibrated
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "MISSING"], "no such file"),
-        (["--model", "nosuchpreset"], "no preset"),
-        (["--model", "FOREIGN"], "not an AetherNet checkpoint"),
-        (["--model", "FOUR"], "4 channels"),
-        (["--model", "CHECKPOINT", "--opset", "16"], "18 to 21"),
-        (["--model", "CHECKPOINT", "--calibration", "EMPTY"], "no image in this folder"),
-        (["--model", "CHECKPOINT", "--calibration", "MISSING"], "no such folder"),
-        (["--model", "CHECKPOINT", "--qat", "CHECKPOINT"], "holds no ranges"),
-        (["--model", "CHECKPOINT", "--qat", "DEEPER"], "another network than"),
-        (["--model", "CHECKPOINT", "--out", "FOREIGN"], "cannot be made"),
-    ],
-)
+REFUSED = [  # in words in capitals, files and folders of the test's
+    (["--model", "MISSING"], "no such file"),
+    (["--model", "nosuchpreset"], "no preset"),
+    (["--model", "FOREIGN"], "not an AetherNet checkpoint"),
+    (["--model", "FOUR"], "4 channels"),
+    (["--model", "CHECKPOINT", "--opset", "16"], "18 to 21"),
+    (["--model", "CHECKPOINT", "--calibration", "EMPTY"], "no image in this folder"),
+    (["--model", "CHECKPOINT", "--calibration", "MISSING"], "no such folder"),
+    (["--model", "CHECKPOINT", "--qat", "CHECKPOINT"], "holds no ranges"),
+    (["--model", "CHECKPOINT", "--qat", "DEEPER"], "another network than"),
+    (["--model", "CHECKPOINT", "--out", "FOREIGN"], "cannot be made"),
+]
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(
-    arguments: list[str],
-    message: str,
-    checkpoint: Path,
-    images: list[Tensor],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, images: list[Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deeper = calibrated(arch.aether_tiny(2, embed_dim=8, depth=6), images[:1])
     states = {
         "FOREIGN": {"some.weight": torch.zeros(3)},
-        "FOUR": arch.aether_tiny(2, in_chans=4, embed_dim=8, depth=3).state_dict(),
-        "DEEPER": deeper.state_dict(),
+        "FOUR": nets.tiny(in_chans=4).build().state_dict(),
+        "DEEPER": calibrated(nets.tiny(depth=6).build(), images[:1]).state_dict(),
     }
     names = {name: str(tmp_path / f"{name.lower()}.pth") for name in [*states, "MISSING"]}
     for name, state in states.items():
@@ -58,30 +50,20 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (tmp_path / "empty").mkdir()
     names |= {"CHECKPOINT": str(checkpoint), "EMPTY": str(tmp_path / "empty")}
     before = sorted(tmp_path.rglob("*"))
-    arguments = ["--out", str(tmp_path / "out"), *(names.get(a, a) for a in arguments)]
-    assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-    assert sorted(p for p in tmp_path.rglob("*") if p.name != "out") == before
-    assert not list(tmp_path.glob("out/*"))
-    if names["FOUR"] in arguments:
-        assert onnx.main([names["FOUR"], str(tmp_path / "net.onnx")]) == 1
-        assert message in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()
+    for command, (words, message) in [*((main, row) for row in REFUSED), (onnx.main, (["FOUR", "net.onnx"], "4 chan"))]:
+        arguments = [names.get(word, word) for word in words]
+        out = ["--out", str(tmp_path / "out")] if command is main else []
+        assert command([*out, *arguments]) == 1, words
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert sorted(p for p in tmp_path.rglob("*") if p.name != "out") == before, words
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_fuse_command(
-    checkpoint: Path, tiny: arch.AetherTiny, images: list[Tensor], tmp_path: Path, suffix: str
-) -> None:
-    target = tmp_path / f"fused{suffix}"
-    assert fuse.main([str(checkpoint), str(target)]) == 0
-    assert torch.allclose(arch.load(target)(images[0]), tiny(images[0]), atol=1e-5)
-
-
-def test_onnx_command_and_function(checkpoint: Path, tmp_path: Path, images: list[Tensor]) -> None:
+def test_commands_and_functions(checkpoint: Path, tiny: arch.Upscaler, images: list[Tensor], tmp_path: Path) -> None:
+    assert fuse.main([str(checkpoint), str(tmp_path / "fused.pth")]) == 0
+    assert torch.allclose(arch.load(tmp_path / "fused.pth")(images[0]), tiny(images[0]), atol=1e-5)
     target = tmp_path / "net.onnx"
-    args = [str(checkpoint), str(target), "--fp16", "--opset", "18", "--static", "48x48"]
-    assert onnx.main(args) == 0
+    assert onnx.main([str(checkpoint), str(target), "--fp16", "--opset", "18", "--static", "48x48"]) == 0
     assert runtimes.load(target.read_bytes(), "ort")(images[0].numpy()).shape == (1, 3, 96, 96)
     assert export.build is build, "the function, though a package of that name is behind it"
     export.export_onnx(checkpoint, tmp_path / "other.onnx", static=(16, 24))
@@ -124,6 +106,6 @@ def test_what_training_imports_needs_torch_alone() -> None:
 
 @pytest.mark.parametrize("module", ["export.build", "export.onnx", "export.fuse"])
 def test_commands_start_without_a_warning(module: str) -> None:
-    command = [sys.executable, "-W", "error", "-m", module]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "error", "-m", module, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

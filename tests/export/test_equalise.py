@@ -1,7 +1,5 @@
 """Equalisation changes channels' ranges, and nothing of the function."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -18,10 +16,8 @@ from export.quantizer import calibrate, quantize
 def spread(model: nn.Module, name: str, image: Tensor) -> float:
     """Largest over smallest range of the channels that a convolution reads; channels that are always 0 apart."""
     seen: list[Tensor] = []
-    hook = model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
+    with torch.no_grad(), model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0])):
         model(image)
-    hook.remove()
     amax = seen[0].abs().amax((0, 2, 3))
     return float(amax.max() / amax[amax > 0].min())
 
@@ -33,7 +29,7 @@ def test_the_function_stays(net: str, images: list[Tensor], request: pytest.Fixt
         assert torch.allclose(equalise(fused, images, 1.0)(images[0]), fused(images[0]), atol=2e-6)
 
 
-def test_the_function_stays_where_the_clamp_is_reached(small: arch.AetherNet, images: list[Tensor]) -> None:
+def test_the_function_stays_where_the_clamp_is_reached(small: arch.Upscaler, images: list[Tensor]) -> None:
     fused = copy.deepcopy(arch.fuse(small))
     reached = []
     with torch.no_grad():
@@ -47,7 +43,7 @@ def test_the_function_stays_where_the_clamp_is_reached(small: arch.AetherNet, im
         assert torch.allclose(equalise(fused, pale, 1.0)(images[0]), wanted, atol=1e-5)
 
 
-def test_channels_become_alike(small: arch.AetherNet, images: list[Tensor]) -> None:
+def test_channels_become_alike(small: arch.Upscaler, images: list[Tensor]) -> None:
     fused = arch.fuse(small)
     name = "conv_after_body"  # reads the residual stream
     before = spread(fused, name, images[0])
@@ -56,7 +52,7 @@ def test_channels_become_alike(small: arch.AetherNet, images: list[Tensor]) -> N
     assert full < half < before
 
 
-def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, images: list[Tensor]) -> None:
+def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.Upscaler, images: list[Tensor]) -> None:
     fused = copy.deepcopy(arch.fuse(small))
     name = "layers.0.0.ffn.fc2"
     ffn = fused.get_submodule("layers.0.0.ffn")
@@ -70,9 +66,7 @@ def test_an_outlier_channel_no_longer_costs_accuracy(small: arch.AetherNet, imag
         wanted = fused(images[0])
         errors = []
         for model in (fused, equalise(fused, images)):
-            others = [
-                n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m is not model.get_submodule(name)
-            ]
+            others = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and n != name]
             quantized = quantize(model, skip=others)
             calibrate(quantized, images, "max")
             errors.append(float((quantized(images[0]) - wanted).square().mean()))

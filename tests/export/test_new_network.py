@@ -1,7 +1,5 @@
 """docs/develop/add-a-network.md is true: its network goes from a trainer's file to a picture out of the filter."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import subprocess
@@ -61,11 +59,8 @@ def test_ranges_learnt_elsewhere_are_kept(toy: arch.Upscaler) -> None:
     learnt = {"head": 1.0, "trunk.0.large": 2.0, "trunk.0.small": 3.0, "trunk.1.large": 4.0}
     state = toy.state_dict() | {f"{k}.input_quantizer._amax": torch.tensor(v) for k, v in learnt.items()}
     convs = dict(ranges.quant_convs(ranges.load_quantized(state)))
-    assert {n: float(c.input_quantizer._amax) for n, c in convs.items()} == {
-        "head": 1.0,
-        "trunk.0": 3.0,
-        "trunk.1": 4.0,
-    }
+    found = {name: float(conv.input_quantizer._amax) for name, conv in convs.items()}
+    assert found == {"head": 1.0, "trunk.0": 3.0, "trunk.1": 4.0}
 
 
 def test_its_int8_engine_runs_in_the_filter(toy: arch.Upscaler, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Ranges of other trainers on the fused network, in modelopt's and pytorch-quantization's layouts."""
 
-from __future__ import annotations
+import copy
+from collections import defaultdict
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import arch
 from export.errors import ExportError
@@ -16,31 +18,24 @@ from .conftest import calibrated
 
 def observed(model: nn.Module, images: list[Tensor], prefix: str = "") -> dict[str, Tensor]:
     """The state dict that a trainer leaves which put quantisers on every convolution and linear layer."""
-    state = dict(model.state_dict())
-    inputs: dict[str, float] = {}
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+    state, inputs = dict(model.state_dict()), defaultdict[nn.Module, float](float)
 
-            def see(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                inputs[name] = max(inputs.get(name, 0.0), float(args[0].abs().max()))
+    def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs[module] = max(inputs[module], float(args[0].abs().max()))
 
-            hooks.append(module.register_forward_pre_hook(see))
-            amax = module.weight.detach().abs().flatten(1).amax(1) * 0.97
-            shape = (-1, *(1,) * (module.weight.ndim - 1))
-            state[f"{name}.{prefix}weight_quantizer._amax"] = amax.view(shape)
-    with torch.no_grad():
+    with register_module_forward_pre_hook(see), torch.no_grad():
         for image in images:
             model(image)
-    for hook in hooks:
-        hook.remove()
-    for name, value in inputs.items():
-        state[f"{name}.{prefix}input_quantizer._amax"] = torch.tensor(value)
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            amax = module.weight.detach().abs().flatten(1).amax(1) * 0.97
+            state[f"{name}.{prefix}weight_quantizer._amax"] = amax.view(-1, *(1,) * (module.weight.ndim - 1))
+            state[f"{name}.{prefix}input_quantizer._amax"] = torch.tensor(inputs[module])
     return state
 
 
 class Branches(arch.ReparamLargeKernelConv):
-    """A large-kernel convolution as the public code runs it: each branch a module call of its own."""
+    """A large-kernel convolution as the public code runs it: each branch a module call of its own, to be observed."""
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in (self.lk_conv, self.sk_conv):
@@ -48,19 +43,18 @@ class Branches(arch.ReparamLargeKernelConv):
         return self.lk_conv(x) + self.sk_conv(x) + (self.lk_bias + self.sk_bias).view(1, -1, 1, 1)
 
 
-def branched(model: arch.AetherNet) -> arch.AetherNet:
-    """The network with its branches run one by one, so that each is observed."""
-    copy = arch.AetherNet.from_config(model.config)
-    copy.load_state_dict(model.state_dict())
-    for module in copy.modules():
+@pytest.fixture
+def branched(public: arch.Upscaler) -> arch.Upscaler:
+    model = copy.deepcopy(public)
+    for module in model.modules():
         if isinstance(module, arch.ReparamLargeKernelConv):
             module.__class__ = Branches
-    return copy.eval()
+    return model
 
 
 @pytest.mark.parametrize("prefix", ["", "_"])
-def test_ranges_of_an_unfused_net_are_kept(public: arch.AetherNet, images: list[Tensor], prefix: str) -> None:
-    state = observed(branched(public), images, prefix)
+def test_ranges_of_an_unfused_net_are_kept(branched: arch.Upscaler, images: list[Tensor], prefix: str) -> None:
+    state = observed(branched, images, prefix)
     model = load_quantized(state)
     convs = dict(quant_convs(model))
 
@@ -76,21 +70,12 @@ def test_ranges_of_an_unfused_net_are_kept(public: arch.AetherNet, images: list[
     assert torch.equal(convs[f"{block}.ffn.fc2"].weight_quantizer._amax.flatten(), fc2)
     merged = convs[f"{block}.conv"]  # lk + sk: a new weight, so its range is its own
     assert torch.equal(merged.weight_quantizer._amax, merged.weight.abs().amax((1, 2, 3), keepdim=True))
-    out = public(images[0])
+    out = branched(images[0])
     error = (model(images[0]) - out).square().mean() / (out - out.mean()).square().mean()
     assert float(error) < 0.01
 
 
-def test_the_larger_range_of_merged_branches_counts(public: arch.AetherNet, images: list[Tensor]) -> None:
-    state = observed(branched(public), images)
-    state["layers.0.0.conv.sk_conv.input_quantizer._amax"] = torch.tensor(123.0)
-    convs = dict(quant_convs(load_quantized(state)))
-    assert float(convs["layers.0.0.conv"].input_quantizer._amax) == 123.0
-
-
-def test_our_own_states_come_back_as_they_were(
-    tiny: arch.AetherTiny, small: arch.AetherNet, images: list[Tensor]
-) -> None:
+def test_our_own_states_come_back_as_they_were(tiny: arch.Upscaler, small: arch.Upscaler, images: list[Tensor]) -> None:
     """A layer without a range stays float."""
     model = calibrated(tiny, images)
     with torch.no_grad():
@@ -104,7 +89,7 @@ def test_our_own_states_come_back_as_they_were(
     assert all(type(load_quantized(partly.state_dict()).get_submodule(name)) is nn.Conv2d for name in kept)
 
 
-def test_broken_ranges_are_refused(small: arch.AetherNet, images: list[Tensor]) -> None:
+def test_broken_ranges_are_refused(small: arch.Upscaler, images: list[Tensor]) -> None:
     state = calibrated(small, images, skip=()).state_dict()
     for name, value, message in (
         ("_amax", torch.tensor(float("nan")), "must be positive"),
@@ -117,7 +102,7 @@ def test_broken_ranges_are_refused(small: arch.AetherNet, images: list[Tensor]) 
         load_quantized(arch.split_ranges(state)[0])
 
 
-def test_a_checkpoint_of_modelopt_itself(small: arch.AetherNet, images: list[Tensor]) -> None:
+def test_a_checkpoint_of_modelopt_itself(small: arch.Upscaler, images: list[Tensor]) -> None:
     mtq = pytest.importorskip("modelopt.torch.quantization", reason="nvidia-modelopt is not installed")
     fused = arch.fuse(small)
 

@@ -1,7 +1,5 @@
 """TensorRT: engines where its builder is, commands where it is not, and what a log says of layers."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The preset look-up: names, paths, and bytes that are the released ones."""
 
-import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -16,13 +14,11 @@ from presets import PresetError
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only preset is toy_2x, of an fp32 and an int8 file and one checkpoint."""
-    folder = tmp_path / "toy_2x"
+    folder, kinds = tmp_path / "toy_2x", ("int8", "fused", "fp32")
     folder.mkdir()
-    files = {}
-    for kind in ("int8", "fused", "fp32"):
+    for kind in kinds:
         (folder / kind).write_bytes(kind.encode())
-        files[kind] = {"file": kind, "sha256": hashlib.sha256(kind.encode()).hexdigest()}
-    (folder / "preset.json").write_text(json.dumps({"files": files}))
+    presets.save_in(folder, {"files": {kind: presets.describe(folder / kind) for kind in kinds}})
     monkeypatch.setattr(presets, "DIR", tmp_path)
     return folder
 

@@ -1,41 +1,48 @@
 """What spandrel's tests share: AetherNets of every form, and AetherNet in spandrel's registry."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from spandrel import ImageModelDescriptor, ModelLoader
 from torch import nn
 
 import arch
 
 from .. import nets
 
-OPTIONS: dict[str, Any] = {
-    "norm": "batch",
-    "gate": "relu",
-    "deployed_kernel": 5,
-    "image_residual": True,
-    "tail": "direct",
-}
+OPTIONS: dict[str, Any] = {"norm": "batch", "gate": "relu", "image_residual": True, "tail": "direct"}
+TAGS = "batch norm, relu gate, {}image residual, direct tail"
 
-# name: configuration, and whether `arch.fuse` deploys it
-CASES: dict[str, tuple[arch.Config, bool]] = {
-    "tiny": (nets.tiny(), False),
-    "tiny_fused": (nets.tiny(), True),
-    "tiny_gray_border": (nets.tiny(scale=3, in_chans=1, border=2), True),
-    "public": (nets.net(scale=4), False),
-    "public_fused": (nets.net(scale=4, fused="kernel"), False),
-    "public_deployed": (nets.net(scale=1), True),
-    "options": (nets.net(**OPTIONS), False),
-    "options_fused": (nets.net(**OPTIONS, border=3), True),
-    "gray": (nets.net(scale=8, in_chans=1), False),
-    "rgba": (nets.net(in_chans=4, image_residual=True), True),
-    "later": (nets.later(), False),
-    "later_fused": (nets.later(scale=3, fused="kernel", norm="layer", spatial_attention=True), False),
-    "later_deployed": (nets.later(scale=4, channel_attention=True, spatial_attention=True), True),
+# name: configuration, whether `arch.fuse` deploys it, whether float16 is promised, and its tags
+CASES: dict[str, tuple[arch.Config, bool, bool, str]] = {
+    "tiny": (nets.tiny(), False, True, "tiny, 8nf, 4nb"),
+    "tiny_fused": (nets.tiny(), True, True, "tiny, 8nf, 4nb, fused"),
+    "tiny_gray_border": (nets.tiny(scale=3, in_chans=1, border=2), True, True, "tiny, 8nf, 4nb, border 2, fused"),
+    "public": (nets.net(scale=4), False, False, "12nf, 3nb, 7x7"),
+    "public_fused": (nets.net(scale=4, fused="kernel"), False, False, "12nf, 3nb, 7x7, fused"),
+    "public_deployed": (nets.net(scale=1), True, False, "12nf, 3nb, 7x7, fused"),
+    "options": (
+        *(nets.net(**OPTIONS, deployed_kernel=5), False, True),
+        f"12nf, 3nb, 7x7, {TAGS.format('deployed kernel 5, ')}",
+    ),
+    "options_fused": (
+        *(nets.net(**OPTIONS, deployed_kernel=5, border=3), True, True),
+        f"12nf, 3nb, 5x5, {TAGS.format('')}, border 3, fused",
+    ),
+    "gray": (nets.net(scale=8, in_chans=1), False, False, "12nf, 3nb, 7x7"),
+    "rgba": (nets.net(in_chans=4, image_residual=True), True, False, "12nf, 3nb, 7x7, image residual, fused"),
+    "later": (nets.later(), False, False, "17nf, 3nb, 5x5"),
+    "later_fused": (
+        *(nets.later(scale=3, fused="kernel", norm="layer", spatial_attention=True), False, False),
+        "17nf, 3nb, 5x5, layer norm, spatial attention, fused",
+    ),
+    "later_deployed": (
+        *(nets.later(scale=4, channel_attention=True, spatial_attention=True), True, False),
+        "17nf, 3nb, 5x5, channel attention, spatial attention, fused",
+    ),
 }
 
 
@@ -47,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def network(name: str) -> nn.Module:
     """The network of a case, with random weights, in eval mode."""
-    config, deployed = CASES[name]
+    config, deployed, *_ = CASES[name]
     return arch.fuse(nets.built(config)) if deployed else nets.built(config)
 
 
@@ -56,19 +63,15 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
     return network(request.param)
 
 
-@pytest.fixture
-def every_form() -> Callable[[], Iterator[nn.Module]]:
-    """Generates AetherNets of all options in every form, each as it is and deployed: some hundreds, all shallow."""
-
-    def generate() -> Iterator[nn.Module]:
-        for config in nets.table():
-            model = config.build()
-            yield model
-            if model.windows:
-                model.anneal(0.0)
-            yield arch.fuse(model)
-
-    return generate
+def describe(source: nn.Module | Mapping[str, Any] | Path) -> ImageModelDescriptor[nn.Module]:
+    """What spandrel makes of a network, of a state dict, or of a file."""
+    loader = ModelLoader()
+    if isinstance(source, Path):
+        found = loader.load_from_file(source)
+    else:
+        found = loader.load_from_state_dict(dict(source.state_dict() if isinstance(source, nn.Module) else source))
+    assert isinstance(found, ImageModelDescriptor) and found.architecture.id == "AetherNet"
+    return found
 
 
 @pytest.fixture(autouse=True)
