@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .. import folding
 from ..layers import (
     BATCH_NORM_LIMIT,
     ChannelNorm,
@@ -66,40 +67,14 @@ class FusedAetherBlock(nn.Module):
         return x + self.ffn(self.norm(self.conv(x)))
 
 
-def channel_norm(prefix: str, norm: nn.Module, *, affine: bool = True) -> dict[str, Tensor]:
-    """The tensors of the ChannelNorm that a LayerNorm becomes."""
-    assert isinstance(norm, nn.LayerNorm)
-    state = {f"{prefix}eps": torch.tensor(norm.eps)}
-    if affine:
-        state |= {f"{prefix}weight": norm.weight.view(-1, 1, 1), f"{prefix}bias": norm.bias.view(-1, 1, 1)}
-    return state
-
-
 def fold_block(block: AetherBlock, fold_norms: bool) -> dict[str, Tensor]:
     """The tensors of a block's deployed form, in float64."""
     block = copy.deepcopy(block).double()
-    kernel, bias = block.conv.kernel_and_bias()
     ffn, norm = block.ffn, block.norm
-    fc1 = torch.cat([ffn.fc1_gate.weight, ffn.fc1_main.weight])
-    fc1_bias = torch.cat([ffn.fc1_gate.bias, ffn.fc1_main.bias])
-    out: dict[str, Tensor] = {}
-    if isinstance(norm, nn.LayerNorm):
-        out = channel_norm("norm.", norm, affine=not fold_norms)
-        if fold_norms:  # fc1(normalised * w + b) = (fc1 * w)(normalised) + fc1(b)
-            fc1_bias = fc1_bias + fc1 @ norm.bias
-            fc1 = fc1 * norm.weight
-    else:
+    if not isinstance(norm, nn.LayerNorm):
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
-        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        kernel = kernel * gain.view(-1, 1, 1, 1)
-        bias = (bias - norm.running_mean) * gain + norm.bias
-    if ffn.gate == "relu":
-        out["ffn.relu_gate"] = torch.empty(0)
-    return out | {
-        "conv.weight": kernel,
-        "conv.bias": bias,
-        "ffn.fc1.weight": fc1[:, :, None, None],
-        "ffn.fc1.bias": fc1_bias,
-        "ffn.fc2.weight": ffn.fc2.weight[:, :, None, None],
-        "ffn.fc2.bias": ffn.fc2.bias,
-    }
+        norm = norm.weight / torch.sqrt(norm.running_var + norm.eps), norm.running_mean, norm.bias
+    fc1 = torch.cat([ffn.fc1_gate.weight, ffn.fc1_main.weight]), torch.cat([ffn.fc1_gate.bias, ffn.fc1_main.bias])
+    fc2 = ffn.fc2.weight, ffn.fc2.bias
+    marker = {"ffn.relu_gate": torch.empty(0)} if ffn.gate == "relu" else {}
+    return marker | folding.fold_block(block.conv.kernel_and_bias(), norm, fc1, fc2, fold_norms=fold_norms)

@@ -9,9 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ..folding import channel_norm
 from ..layers import Gate, Norm
 from ..upscaler import deployed
-from .block import AetherBlock, channel_norm, fold_block
+from .block import AetherBlock, fold_block
 from .config import AetherNetConfig, Tail
 from .fused import FINAL_NORM_EPS, FusedAetherNet
 from .tail import ImageTail

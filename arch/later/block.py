@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import folding
 from ..layers import ChannelNorm, FusedGatedFFN, ReparamLargeKernelConv
 from .config import AetherNetLaterConfig
 from .layers import (
-    BATCH_NORM_EPS,
     LAYER_NORM_EPS,
     ChannelAttention,
     LaterFFN,
@@ -61,55 +60,19 @@ class FusedLaterBlock(nn.Module):
         return x + self.spatial_attn(self.channel_attn(self.ffn(self.norm(self.conv(x)))))
 
 
-def channel_norm(source: Mapping[str, Tensor], prefix: str, *, affine: bool = True) -> dict[str, Tensor]:
-    """The tensors of the ChannelNorm that a LayerNorm becomes."""
-    state = {f"{prefix}eps": torch.tensor(LAYER_NORM_EPS)}
-    return state | (
-        {f"{prefix}{k}": source[f"{prefix}{k}"].view(-1, 1, 1) for k in ("weight", "bias")} if affine else {}
-    )
-
-
-def gain_and_shift(state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
-    """A norm's affine, x * gain + shift, both (dim,); of a batch norm with its running statistics in it."""
-    weight, bias = state[prefix + "weight"].flatten(), state[prefix + "bias"].flatten()
-    if prefix + "running_var" not in state:
-        return weight, bias
-    gain = weight / torch.sqrt(state[prefix + "running_var"].flatten() + BATCH_NORM_EPS)
-    return gain, bias - state[prefix + "running_mean"].flatten() * gain
-
-
-def fold_block(block: dict[str, Tensor], config: AetherNetLaterConfig, fold_norms: bool) -> dict[str, Tensor]:
-    """The tensors of one block in the form "full", from those of its form "none" or "kernel" in float64."""
-    if config.fused == "kernel":
-        kernel, bias = block["conv.fused_conv.weight"], block["conv.fused_conv.bias"]
-    else:
-        pad = (config.lk_kernel - config.sk_kernel) // 2
-        kernel = block["conv.lk_conv.weight"] + F.pad(block["conv.sk_conv.weight"], [pad] * 4)
-        bias = block["conv.lk_bias"] + block["conv.sk_bias"]
-    heat = block["ffn.temperature"]
-    fc1 = torch.cat([block["ffn.conv_gate.weight"] * heat, block["ffn.conv_main.weight"]])
-    fc1_bias = torch.cat([block["ffn.conv_gate.bias"] * heat, block["ffn.conv_main.bias"]])
-    gain, shift = gain_and_shift(block, "norm.")
-    out: dict[str, Tensor] = {}
-    if config.norm == "layer":
-        out = channel_norm(block, "norm.", affine=not fold_norms)
-        if fold_norms:
-            fc1_bias = fc1_bias + fc1[:, :, 0, 0] @ shift
-            fc1 = fc1 * gain.view(1, -1, 1, 1)
-    else:
-        kernel, bias = kernel * gain.view(-1, 1, 1, 1), bias * gain + shift
-    # res_scale goes into fc2; both attentions see inputs smaller by it, which their first weights take back.
-    r = config.res_scale
-    if config.channel_attention:
-        out["channel_attn.fc.0.weight"] = block["channel_attn.fc.0.weight"] / r
-        out["channel_attn.fc.2.weight"] = block["channel_attn.fc.2.weight"]
-    if config.spatial_attention:
-        out["spatial_attn.conv.weight"] = block["spatial_attn.conv.weight"] / r
-    return out | {
-        "conv.weight": kernel,
-        "conv.bias": bias,
-        "ffn.fc1.weight": fc1,
-        "ffn.fc1.bias": fc1_bias,
-        "ffn.fc2.weight": block["ffn.conv_out.weight"] * r,
-        "ffn.fc2.bias": block["ffn.conv_out.bias"] * r,
-    }
+def fold_block(block: LaterBlock, fold_norms: bool) -> dict[str, Tensor]:
+    """The tensors of a block's deployed form, in float64; temperature and residual scale go into its convolutions."""
+    block, r = copy.deepcopy(block).double(), block.res_scale
+    ffn, norm, heat = block.ffn, block.norm, block.ffn.temperature
+    if isinstance(norm, RunningNorm):
+        norm = norm.gain_mean_shift()
+    assert isinstance(norm, nn.LayerNorm | tuple)
+    gate, main, out = ((conv.weight[:, :, 0, 0], conv.bias) for conv in (ffn.conv_gate, ffn.conv_main, ffn.conv_out))
+    fc1 = torch.cat([gate[0] * heat, main[0]]), torch.cat([gate[1] * heat, main[1]])
+    state = folding.fold_block(block.conv.kernel_and_bias(), norm, fc1, (out[0] * r, out[1] * r), fold_norms=fold_norms)
+    # Both attentions see inputs smaller by the residual's scale, which their first weights take back.
+    state |= {f"channel_attn.{key}": value for key, value in block.channel_attn.state_dict().items()}
+    state |= {f"spatial_attn.{key}": value for key, value in block.spatial_attn.state_dict().items()}
+    for key in {"channel_attn.fc.0.weight", "spatial_attn.conv.weight"} & state.keys():
+        state[key] = state[key] / r
+    return state

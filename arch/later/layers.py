@@ -27,16 +27,16 @@ class RunningNorm(nn.Module):
             self.register_buffer("running_mean", torch.zeros(1, dim, 1, 1))
             self.register_buffer("running_var", torch.ones(1, dim, 1, 1))
 
-    def gain_and_shift(self) -> tuple[Tensor, Tensor]:
-        """The affine that this is: x * gain + shift, both (1, dim, 1, 1)."""
+    def gain_mean_shift(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What this is, (x - mean) * gain + shift: gain, mean and shift, (dim,) each."""
+        weight, bias = self.weight.flatten(), self.bias.flatten()
         if self.fused:
-            return self.weight, self.bias
-        gain = self.weight / torch.sqrt(self.running_var + BATCH_NORM_EPS)
-        return gain, self.bias - self.running_mean * gain
+            return weight, torch.zeros_like(weight), bias
+        return weight / torch.sqrt(self.running_var.flatten() + BATCH_NORM_EPS), self.running_mean.flatten(), bias
 
     def forward(self, x: Tensor) -> Tensor:
-        gain, shift = self.gain_and_shift()
-        return x * gain + shift
+        gain, mean, shift = (t.view(1, -1, 1, 1) for t in self.gain_mean_shift())
+        return x * gain + (shift - mean * gain)
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -9,11 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..folding import channel_norm, fold_batch_norm
 from ..layers import ChannelNorm
 from ..upscaler import Upscaler, deployed
-from .block import FusedLaterBlock, LaterBlock, channel_norm, fold_block, gain_and_shift, norm_of
+from .block import FusedLaterBlock, LaterBlock, fold_block, norm_of
 from .config import AetherNetLaterConfig
-from .layers import LAYER_NORM_EPS, LaterUpsample, StageFusion
+from .layers import LAYER_NORM_EPS, LaterUpsample, RunningNorm, StageFusion
 
 
 class _Later(Upscaler):
@@ -79,23 +81,19 @@ class AetherNetLater(_Later):
         the gated net, except the last, which stays; temperature and residual scale into 1x1 convolutions.
         """
         config = self.config
-        source = {k: v.double() if v.is_floating_point() else v for k, v in self.state_dict().items()}
         replaced = ("stages.", "norm.", "quant_fusion_layer.")
-        state = {k: v for k, v in source.items() if not k.startswith(replaced)}
-        weight = source["quant_fusion_layer.fusion_conv.weight"]
-        bias = source["quant_fusion_layer.fusion_conv.bias"] + source["quant_fusion_layer.error_comp"].flatten()
-        if config.norm == "layer":
-            state |= channel_norm(source, "norm.")
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith(replaced)}
+        fusion, norm = copy.deepcopy(self.quant_fusion_layer).double(), copy.deepcopy(self.norm).double()
+        assert fusion.fusion_conv.bias is not None and fusion.error_comp is not None
+        weight, bias = fusion.fusion_conv.weight, fusion.fusion_conv.bias + fusion.error_comp.flatten()
+        if isinstance(norm, RunningNorm):
+            weight, bias = fold_batch_norm((weight, bias), norm.gain_mean_shift())
         else:
-            gain, shift = gain_and_shift(source, "norm.")
-            weight, bias = weight * gain.view(-1, 1, 1, 1), bias * gain + shift
-        state["quant_fusion_layer.fusion_conv.weight"] = weight
-        state["quant_fusion_layer.fusion_conv.bias"] = bias
-        for stage, depth in enumerate(config.depths):
-            for index in range(depth):
-                name = f"stages.{stage}.{index}."
-                block = {k.removeprefix(name): v for k, v in source.items() if k.startswith(name)}
-                state |= {name + k: v for k, v in fold_block(block, config, fold_norms).items()}
+            state |= channel_norm("norm.", norm)
+        state |= {"quant_fusion_layer.fusion_conv.weight": weight, "quant_fusion_layer.fusion_conv.bias": bias}
+        for name, block in self.named_modules(remove_duplicate=False):
+            if isinstance(block, LaterBlock):
+                state |= {f"{name}.{key}": value for key, value in fold_block(block, fold_norms).items()}
         target = dataclasses.replace(config, fused="full", sk_kernel=min(3, config.lk_kernel))
         fused = FusedAetherNetLater(target, affine=not fold_norms)
         deployed(fused, state, self)
