@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .aethernet import AetherNet, AetherNetConfig, FusedAetherNet
+from .aethernet import AetherNet, AetherNetConfig
 from .checkpoint import write_checkpoint
 from .errors import CheckpointError
 from .keys import split_ranges
-from .later import AetherNetLater, AetherNetLaterConfig, FusedAetherNetLater
-from .layers import DropPath, GatedFFN, ReparamLargeKernelConv
+from .later import AetherNetLaterConfig
 from .registry import from_state_dict, inspect, load, read_checkpoint
-from .tiny import AetherTiny, AetherTinyConfig, FusedAetherTiny
+from .tiny import AetherTiny, AetherTinyConfig
 from .upscaler import Config, Upscaler, fuse
 from .variants import VARIANTS, aether_large, aether_medium, aether_small, aether_tiny
 
@@ -27,18 +26,11 @@ __all__ = [
     "VARIANTS",
     "AetherNet",
     "AetherNetConfig",
-    "AetherNetLater",
     "AetherNetLaterConfig",
     "AetherTiny",
     "AetherTinyConfig",
     "CheckpointError",
     "Config",
-    "DropPath",
-    "FusedAetherNet",
-    "FusedAetherNetLater",
-    "FusedAetherTiny",
-    "GatedFFN",
-    "ReparamLargeKernelConv",
     "Upscaler",
     "aether_large",
     "aether_medium",

@@ -21,6 +21,7 @@ import arch
 import presets
 from arch.aethernet import FusedAetherBlock
 from arch.layers import repeat_channels
+from arch.tiny import FusedAetherTiny
 from benchmarks import peers
 from benchmarks.gpu_record import Record, read
 from benchmarks.gpu_timing import NO_GRAPH, Machine, captured, ceilings, clock, count, picture, roofline, timed
@@ -110,7 +111,7 @@ class TinyRelu(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        assert isinstance(net, arch.FusedAetherTiny)
+        assert isinstance(net, FusedAetherTiny)
         if net.floors.abs().max() > 0:
             raise ValueError("an activation's floor is not 0: it is no ReLU")
         self.net = net

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-import arch
+from arch.layers import DropPath, GatedFFN, ReparamLargeKernelConv
 
 from ..nets import later, net, tiny
 
@@ -16,7 +16,7 @@ from ..nets import later, net, tiny
 def test_drop_path_drops_whole_samples_at_its_rate(rate: float) -> None:
     samples = 20_000
     x = torch.ones(samples, 2, 3, requires_grad=True)
-    kept = arch.DropPath(rate).train()(x)
+    kept = DropPath(rate).train()(x)
     kept.sum().backward()
     assert x.grad is not None and torch.equal(x.grad, kept.detach())
     flat = kept.detach().reshape(samples, -1)
@@ -25,12 +25,12 @@ def test_drop_path_drops_whole_samples_at_its_rate(rate: float) -> None:
     spread = math.sqrt(rate * (1 - rate) / samples)
     assert float((flat[:, 0] == 0).float().mean()) == pytest.approx(rate, abs=5 * spread)
     assert float(flat.mean()) == pytest.approx(1.0, abs=5 * spread / (1 - rate))
-    assert arch.DropPath(rate).eval()(x) is x and arch.DropPath(0.0).train()(x) is x
+    assert DropPath(rate).eval()(x) is x and DropPath(0.0).train()(x) is x
 
 
 @torch.no_grad()
 def test_gated_ffn_drops_after_the_product_and_after_fc2() -> None:
-    ffn = arch.GatedFFN(4, 2000, drop_rate=0.25).train()
+    ffn = GatedFFN(4, 2000, drop_rate=0.25).train()
     for layer in (ffn.fc1_gate, ffn.fc1_main, ffn.fc2):
         layer.weight.zero_()
     ffn.fc1_gate.bias.fill_(10.0)
@@ -45,8 +45,8 @@ def test_gated_ffn_drops_after_the_product_and_after_fc2() -> None:
     assert ffn.eval()(torch.zeros(1, 4)).mean().item() == pytest.approx(1.0, abs=1e-4)
 
 
-def conv(**options: Any) -> Callable[[], arch.ReparamLargeKernelConv]:
-    return lambda: arch.ReparamLargeKernelConv(4, **options)
+def conv(**options: Any) -> Callable[[], ReparamLargeKernelConv]:
+    return lambda: ReparamLargeKernelConv(4, **options)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def conv(**options: Any) -> Callable[[], arch.ReparamLargeKernelConv]:
         (tiny(embed_dim=0).build, "cannot be built"),
         (tiny(scale=0).build, "cannot be built"),
         (tiny(border=-1).build, "border is -1"),
-        (lambda: arch.DropPath(-0.1), r"must be in \[0, 1\)"),
-        (lambda: arch.DropPath(1.0), r"must be in \[0, 1\)"),
+        (lambda: DropPath(-0.1), r"must be in \[0, 1\)"),
+        (lambda: DropPath(1.0), r"must be in \[0, 1\)"),
         (lambda: conv()().anneal(0.5), "no window"),
         (lambda: conv(deployed_kernel=5)().anneal(-0.1), r"must be in \[0, 1\]"),
         (lambda: conv(deployed_kernel=5)().anneal(1.1), r"must be in \[0, 1\]"),

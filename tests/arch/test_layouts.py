@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import arch
+from arch.layers import DropPath
 
 from ..nets import SCALES, later
 
@@ -81,7 +82,7 @@ def test_initial_weights_are_those_of_the_public_network() -> None:
             assert (value == 1).all(), name
         else:
             assert value.std() == pytest.approx(0.02, rel=0.2), name
-    rates = [m.rate for m in model.modules() if isinstance(m, arch.DropPath)]
+    rates = [m.rate for m in model.modules() if isinstance(m, DropPath)]
     assert rates == pytest.approx(torch.linspace(0, 0.1, 16).tolist())
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 import arch
 import presets
-from arch.layers import ChannelNorm
+from arch.layers import ChannelNorm, ReparamLargeKernelConv
+from arch.tiny import FusedAetherTiny
 from arch.upscaler import Upscaler
 
 from ..nets import built, later, net, photo, randomise, same, table, tiny
@@ -71,7 +72,7 @@ def test_odd_widths_kernels_and_windows(large: int, small: int, deployed: int) -
             assert (model(image) - restated(model, image)).abs().max() <= 1e-5
     compare(model, image)
     conv = model.get_submodule("layers.0.0.conv")
-    assert isinstance(conv, arch.ReparamLargeKernelConv)
+    assert isinstance(conv, ReparamLargeKernelConv)
     assert conv.kernel_and_bias()[0].shape == (width, 1, deployed, deployed)
     model(image).square().sum().backward()
     gradient, edge = conv.lk_conv.weight.grad, (large - deployed) // 2
@@ -209,7 +210,7 @@ def test_tiny_is_built_for_int8() -> None:
     assert {(m.kernel_size, m.groups) for m in convs} == {((3, 3), 1)}
     assert all(m.out_channels % 16 == 0 for m in convs[:-1])
     assert 80_000 <= sum(m.weight.numel() for m in convs) <= 180_000
-    assert all(isinstance(m, nn.Conv2d | nn.ModuleList | arch.FusedAetherTiny) for m in fused.modules())
+    assert all(isinstance(m, nn.Conv2d | nn.ModuleList | FusedAetherTiny) for m in fused.modules())
 
 
 def test_a_deepened_tiny_computes_the_same() -> None:

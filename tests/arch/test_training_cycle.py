@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
+from arch.layers import DropPath, ReparamLargeKernelConv
 from arch.registry import unwrap
 
 from ..nets import built, later, net, randomise, tiny
@@ -65,7 +66,7 @@ def test_training_computes_the_same_but_for_what_is_random(name: str) -> None:
     expected = model(image)
     model.train()
     for module in model.modules():
-        if isinstance(module, (arch.DropPath, nn.BatchNorm2d)):
+        if isinstance(module, (DropPath, nn.BatchNorm2d)):
             module.eval()
     assert torch.equal(model(image), expected)
 
@@ -121,7 +122,7 @@ def test_the_window_is_what_its_buffer_says_whoever_wrote_it(write: str, compile
             outputs.append(run(image))
             assert torch.allclose(outputs[-1], annealed(plain, outer)(image), atol=1e-6 if compiled else 0, rtol=0)
         conv = model.get_submodule("layers.0.0.conv")
-        assert isinstance(conv, arch.ReparamLargeKernelConv)
+        assert isinstance(conv, ReparamLargeKernelConv)
         assert conv.kernel_and_bias()[0].shape[-1] == (3 if outer == 0.0 else 7)
     assert not torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[1], outputs[2])
     assert float(window(plain)[1]) == 1.0, "a copy's window is not its own"

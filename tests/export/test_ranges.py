@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import arch
+from arch.layers import ReparamLargeKernelConv
 from export.errors import ExportError
 from export.quantizer import quant_convs
 from export.ranges import load_quantized
@@ -34,7 +35,7 @@ def observed(model: nn.Module, images: list[Tensor], prefix: str = "") -> dict[s
     return state
 
 
-class Branches(arch.ReparamLargeKernelConv):
+class Branches(ReparamLargeKernelConv):
     """A large-kernel convolution as the public code runs it: each branch a module call of its own, to be observed."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class Branches(arch.ReparamLargeKernelConv):
 def branched(public: arch.Upscaler) -> arch.Upscaler:
     model = copy.deepcopy(public)
     for module in model.modules():
-        if isinstance(module, arch.ReparamLargeKernelConv):
+        if isinstance(module, ReparamLargeKernelConv):
             module.__class__ = Branches
     return model
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
+from arch.layers import ReparamLargeKernelConv
 from export import pictures, pipeline
 from export.errors import ExportError
 from export.ranges import load_quantized
@@ -214,7 +215,7 @@ def test_fused_init_loads_public_fused_checkpoints() -> None:
     model = random_(SMALL(2))
     state = {k: v for k, v in model.state_dict().items() if ".conv.lk_" not in k and ".conv.sk_" not in k}
     for name, block in model.named_modules():
-        if isinstance(block, arch.ReparamLargeKernelConv):
+        if isinstance(block, ReparamLargeKernelConv):
             kernel, bias = block.kernel_and_bias()
             state |= {f"{name}.fused_conv.weight": kernel.detach(), f"{name}.fused_conv.bias": bias.detach()}
     fused = loaded(SMALL(2, fused_init=True), state)
