@@ -174,9 +174,6 @@ def test_norms_of_small_signals(fused: Any) -> None:
     compare(model, torch.rand(1, 3, 9, 9))
 
 
-# ---- this project's own forms
-
-
 def test_a_released_network_is_loaded_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     model = arch.load("tiny_2x")
     assert (model.config.variant, model.config.fused) == ("aether_tiny", "none")

@@ -157,11 +157,10 @@ def test_tensors_without_dense_numbers_are_named(state: State, form: Callable[[T
 
 def modelopt_state(bits: object, *, disabled: bool = False, **more: object) -> State:
     """What modelopt.torch.opt.save puts beside the weights (0.47)."""
-    off = {"_num_bits": 4, "_disabled": True, "_axis": None}
     quantizers = {
         "conv_first.input_quantizer": {"_num_bits": 8, "_disabled": False},
         "conv_last.weight_quantizer": {"_num_bits": bits, "_disabled": disabled, **more},
-        "conv_last.output_quantizer": off,
+        "conv_last.output_quantizer": {"_num_bits": 4, "_disabled": True, "_axis": None},
     }
     mode = ("quantize", {"config": {"quant_cfg": {}}, "metadata": {"quantizer_state": quantizers}})
     return {"modelopt_state_dict": [mode], "modelopt_version": "0.47.0"}
@@ -182,16 +181,12 @@ def test_other_formats_of_modelopt_are_refused(state: State, bits: object, more:
         assert same(arch.read_checkpoint(path), state)
 
 
-FORMS: dict[str, arch.Config] = {"public": net(), "later": later(channel_attention=True), "tiny": tiny()}
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("config", [net(), later(channel_attention=True), tiny()], ids=lambda c: type(c).__name__)
 @pytest.mark.parametrize("observer", ["observers", "fake quantisers"])
-def test_checkpoints_of_torch_ao(form: str, observer: str, tmp_path: Path) -> None:
-    quantization = pytest.importorskip("torch.ao.quantization", reason="this torch has no torch.ao.quantization")
-    q: Any = quantization
-    model = FORMS[form].build()
+def test_checkpoints_of_torch_ao(config: arch.Config, observer: str, tmp_path: Path) -> None:
+    q: Any = pytest.importorskip("torch.ao.quantization", reason="this torch has no torch.ao.quantization")
+    model = config.build()
     plain = dict(model.state_dict())
     if observer == "observers":
         model.qconfig = q.QConfig(q.default_histogram_observer, q.default_per_channel_weight_observer)

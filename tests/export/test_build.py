@@ -27,14 +27,14 @@ from export.quantizer import quant_convs
 from .conftest import calibrated, report_of
 
 pytestmark = pytest.mark.usefixtures("quick")
-FILES = {f"aether_tiny_2x_{kind}" for kind in ("notfused.safetensors", "fused.safetensors")}
 ENGINES = {f"aether_tiny_2x_{kind}.onnx" for kind in ("fp32", "fp16", "fp32_int8")}
 
 
 def test_build_writes_all_files_and_a_report_that_is_true(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["--model", str(checkpoint), "--out", str(out)]) == 0
-    assert {p.name for p in out.iterdir()} == FILES | ENGINES | {"report.json"}
+    weights = {f"aether_tiny_2x_{kind}.safetensors" for kind in ("notfused", "fused")}
+    assert {p.name for p in out.iterdir()} == weights | ENGINES | {"report.json"}
     report = report_of(out)
     assert (report["name"], report["variant"], report["receptive_radius"]) == ("tiny_2x", "aether_tiny", 4)
     for name, facts in report["files"].items():

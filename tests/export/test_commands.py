@@ -20,8 +20,6 @@ from .. import nets
 from .conftest import calibrated
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
 REFUSED = [  # in words in capitals, files and folders of the test's
     (["--model", "MISSING"], "no such file"),
     (["--model", "nosuchpreset"], "no preset"),
@@ -48,9 +46,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     for name, state in states.items():
         arch.write_checkpoint(state, names[name])
     (tmp_path / "empty").mkdir()
-    names |= {"CHECKPOINT": str(checkpoint), "EMPTY": str(tmp_path / "empty")}
+    names |= {"CHECKPOINT": str(checkpoint), "EMPTY": str(tmp_path / "empty"), "NEW": str(tmp_path / "net.onnx")}
     before = sorted(tmp_path.rglob("*"))
-    for command, (words, message) in [*((main, row) for row in REFUSED), (onnx.main, (["FOUR", "net.onnx"], "4 chan"))]:
+    for command, (words, message) in [*((main, row) for row in REFUSED), (onnx.main, (["FOUR", "NEW"], "4 channels"))]:
         arguments = [names.get(word, word) for word in words]
         out = ["--out", str(tmp_path / "out")] if command is main else []
         assert command([*out, *arguments]) == 1, words

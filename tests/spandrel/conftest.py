@@ -46,21 +46,10 @@ CASES: dict[str, tuple[arch.Config, bool, bool, str]] = {
 }
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with the argument `model` gets one network of each form."""
-    if "model" in metafunc.fixturenames:
-        metafunc.parametrize("model", list(CASES), indirect=True)
-
-
 def network(name: str) -> nn.Module:
     """The network of a case, with random weights, in eval mode."""
     config, deployed, *_ = CASES[name]
     return arch.fuse(nets.built(config)) if deployed else nets.built(config)
-
-
-@pytest.fixture
-def model(request: pytest.FixtureRequest) -> nn.Module:
-    return network(request.param)
 
 
 def describe(source: nn.Module | Mapping[str, Any] | Path) -> ImageModelDescriptor[nn.Module]:

@@ -10,14 +10,16 @@ import arch
 import presets
 
 from ..nets import photo, same
-from .conftest import describe
+from .conftest import CASES, describe, network
 
 CODE = 1 / 255
 CHAINNER_OVERLAP = 16  # pixels by which its tiles overlap
 
 
-def test_like_the_network(model: nn.Module) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_like_the_network(name: str) -> None:
     """In any size, none of which is padded, clamped as an image is; of a batch each image as alone."""
+    model = network(name)
     descriptor = describe(model)
     scale, channels = descriptor.scale, descriptor.input_channels
     for height, width in ((1, 1), (1, 7), (2, 3), (5, 1), (25, 31)):

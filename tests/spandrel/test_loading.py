@@ -37,13 +37,6 @@ def test_containers(container: str, tmp_path: Path) -> None:
     assert nets.same(arch.load(tmp_path / "model.pth").state_dict(), state)
 
 
-def test_markers_of_the_later_layout_are_dropped() -> None:
-    """Public files hold two more buffers than their networks need, and the descriptor loads strictly."""
-    state = nets.later().build().state_dict()
-    markers = {"model_version": torch.tensor([3, 1, 1]), "pt_version": torch.tensor([2, 7, 0])}
-    assert nets.same(describe(state | markers).model.state_dict(), state)
-
-
 DAMAGES: dict[str, Callable[[State], State]] = {
     "version": lambda s: dict(nets.later().build().state_dict()) | {"model_version": torch.tensor([4, 0, 0])},
     "two networks": lambda s: s | {f"copy.{k}": v + 1 for k, v in s.items()},
