@@ -73,7 +73,7 @@ def test_ranges_of_an_unfused_net_are_kept(branched: arch.Upscaler, images: list
     assert torch.equal(merged.weight_quantizer._amax, merged.weight.abs().amax((1, 2, 3), keepdim=True))
     out = branched(images[0])
     error = (model(images[0]) - out).square().mean() / (out - out.mean()).square().mean()
-    assert float(error) < 0.01
+    assert error.item() < 0.01
 
 
 def test_our_own_states_come_back_as_they_were(tiny: arch.Upscaler, small: arch.Upscaler, images: list[Tensor]) -> None:
