@@ -67,7 +67,7 @@ def fold_block(block: LaterBlock, fold_norms: bool) -> dict[str, Tensor]:
     if isinstance(norm, RunningNorm):
         norm = norm.gain_mean_shift()
     assert isinstance(norm, nn.LayerNorm | tuple)
-    gate, main, out = ((conv.weight[:, :, 0, 0], conv.bias) for conv in (ffn.conv_gate, ffn.conv_main, ffn.conv_out))
+    gate, main, out = _matrix(ffn.conv_gate), _matrix(ffn.conv_main), _matrix(ffn.conv_out)
     fc1 = torch.cat([gate[0] * heat, main[0]]), torch.cat([gate[1] * heat, main[1]])
     state = folding.fold_block(block.conv.kernel_and_bias(), norm, fc1, (out[0] * r, out[1] * r), fold_norms=fold_norms)
     # Both attentions see inputs smaller by the residual's scale, which their first weights take back.
@@ -76,3 +76,9 @@ def fold_block(block: LaterBlock, fold_norms: bool) -> dict[str, Tensor]:
     for key in {"channel_attn.fc.0.weight", "spatial_attn.conv.weight"} & state.keys():
         state[key] = state[key] / r
     return state
+
+
+def _matrix(conv: nn.Conv2d) -> folding.Affine:
+    """A 1x1 convolution's weight as a matrix, and its bias."""
+    assert conv.bias is not None
+    return conv.weight[:, :, 0, 0], conv.bias
