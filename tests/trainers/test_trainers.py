@@ -55,7 +55,8 @@ def test_resumes(checkout: Checkout) -> None:
     checkout.run("resumed", "small_2x_l1", changes | {checkout.trainer.steps: 3})
     output = checkout.run("resumed", "small_2x_l1", changes, "--auto_resume")
     assert "Resuming training from epoch" in output and "Traceback" not in output
-    assert re.search(r"iter: +4\b", output) and not re.search(r"iter: +3\b", output)
+    steps = re.findall(r"iter: {2,}(\d+)", output)  # what is logged of each
+    assert "4" in steps and "3" not in steps
     assert outer(checkout.weights("resumed", 3)) == pytest.approx(5 / 8)
     assert outer(checkout.weights("resumed", 6)) == pytest.approx(2 / 8)
 
