@@ -1,9 +1,9 @@
 """Built engines on disk: each is built once, by one process, and never loaded if it is not what was written.
 
 An entry is ``<key>.engine`` and ``<key>.json``, its side-car, which is written last: an engine without one is half an
-entry, and is built again. The key is the SHA-256 of everything that the engine depends on. An engine is executable
-content, so the folder has to be the user's own and closed to others (mode 0700), and the side-car's SHA-256 is compared
-before a path leaves this module.
+entry, and is built again. What the builder said lies beside, in ``<key>.log``, also of a build that failed. The key is
+the SHA-256 of everything that the engine depends on. An engine is executable content, so the folder has to be the
+user's own and closed to others (mode 0700), and the side-car's SHA-256 is compared before a path leaves this module.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ VARIABLE = "VSAETHER_CACHE"
 LIMIT = 8 << 30
 """Bytes of engines that are kept, the most recently used ones."""
 
-ENGINE, SIDECAR, LOCK = ".engine", ".json", ".lock"
+ENGINE, SIDECAR, LOCK, LOG = ".engine", ".json", ".lock", ".log"
 FORMAT = 1
 
 Key = Mapping[str, str | int | bool]
@@ -88,6 +88,10 @@ class EngineCache:
         finally:
             lock.release()
 
+    def log(self, key: Key) -> Path:
+        """Where the builder's words about that key go. The folder is there while `get` builds."""
+        return self.folder / f"{digest(key)}{LOG}"
+
     def entries(self) -> list[Entry]:
         """All complete entries, the least recently used first; what is damaged is not among them."""
         found = [entry for path in self.folder.glob(f"*{SIDECAR}") if (entry := _read(path)) is not None]
@@ -115,7 +119,7 @@ class EngineCache:
                 freed += path.stat().st_size if path != lock_path else 0
                 path.unlink(missing_ok=True)
             lock.release()
-        for path in [*self.folder.glob(f"*{ENGINE}"), *self.folder.glob(f"*{SIDECAR}")]:
+        for path in [file for suffix in (ENGINE, SIDECAR, LOG) for file in self.folder.glob(f"*{suffix}")]:
             if not path.with_suffix(LOCK).exists():
                 freed += path.stat().st_size
                 path.unlink(missing_ok=True)
@@ -192,8 +196,8 @@ class EngineCache:
             if total <= self.limit:
                 return
             if entry.path != spared:
-                entry.path.with_suffix(SIDECAR).unlink(missing_ok=True)
-                entry.path.unlink(missing_ok=True)
+                for suffix in (SIDECAR, ENGINE, LOG):
+                    entry.path.with_suffix(suffix).unlink(missing_ok=True)
                 total -= entry.size
 
     def _unusable(self, error: OSError) -> CacheError:

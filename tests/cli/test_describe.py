@@ -110,8 +110,17 @@ def test_demo(printed: Printed, tmp_path: Path, identity_engine: str) -> None:
 
 
 @pytest.mark.skipif(TensorRTRTX.library() is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed")
-def test_an_engine_is_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The public release's command on our int8 file; the log holds the layers' types; nothing is overwritten."""
+def test_an_engine_is_built_into_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The public release's command on our int8 file; the log holds the layers' types; nothing is overwritten. Of a build
+    that fails the log stays.
+    """
+
+    class Failing(TensorRTRTX.library().Builder):  # pyright: ignore
+        def build_serialized_network(self, *_: object) -> None:
+            return None
+
     out = tmp_path / "tiny.engine"
     command = ["build", "tiny_2x_int8", str(out), "--library", "tensorrt-rtx"]
     shapes = ["--minShapes=input:1x3x32x32", "--optShapes=input:1x3x256x256", "--maxShapes=input:16x3x1080x1920"]
@@ -123,6 +132,11 @@ def test_an_engine_is_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.engine", "tiny.engine.log"}
     assert main(command) == 1
     assert "exists" in capsys.readouterr().err
+    out.unlink()
+    monkeypatch.setattr(TensorRTRTX.library(), "Builder", Failing)
+    assert main([*command, *shapes, "--overwrite"]) == 1
+    assert f"{out}.log" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.engine.log"]
     assert main([*command, "--overwrite", "--min-shapes", "1x3x64x64", "--opt-shapes", "1x3x32x32"]) == 1
     assert "do not grow" in capsys.readouterr().err
 
@@ -134,10 +148,11 @@ def test_without_the_library_the_commands_are_said(
     monkeypatch.setattr(TensorRT, "library", lambda: None)
     made = tmp_path / "small_fp16_int8.onnx"
     for name, source in (("small_2x_fp16", engines.resolve("small_2x_fp16").path), ("small_2x_int8", made)):
-        assert main(["build", name, str(tmp_path / "small.engine")]) == 0
+        assert main(["build", name, str(tmp_path / "small.engine"), "--workspace=512", "--tf32", "--any-card"]) == 0
         out = capsys.readouterr().out
         assert out.count("trtexec ") == out.count(f"--onnx={source} ") == 2
         assert ("float16" in out) == (source == made)
+        assert "workspace:512M" in out and "ampere+" in out and "noTF32" not in out
     assert list(tmp_path.iterdir()) == [made]
     assert made.read_bytes() == half_around_int8(presets.read("small_2x", "int8"))
     assert engines.resolve(made).precision == "int8"

@@ -22,6 +22,7 @@ import vsaether
 from vsaether import backends, engines
 from vsaether.backends import builder, half, trt
 from vsaether.backends.builder import BuildOptions
+from vsaether.engine_cache import EngineCache
 
 core: Any = vs.core
 RTX: Any = builder.find_library(backends.TensorRTRTX.modules)
@@ -177,9 +178,10 @@ def test_options_that_make_no_sense(make: Any, said: str) -> None:
 
 def test_the_command_for_nvidias_own_tool() -> None:
     """Of 10.x a strongly typed network has to be asked for; 11.x has no other, and no such switch."""
-    options = BuildOptions(*builder.RELEASE)
+    options = BuildOptions(*builder.RELEASE, workspace=3 << 30, version_compatible=True, any_card=True)
     old, new = (builder.trtexec(Path("a.onnx"), Path("a.engine"), options, major=major).split() for major in (10, 11))
     assert {"--minShapes=input:1x3x32x32", "--maxShapes=input:16x3x1080x1920"} < set(new)
+    assert {"--memPoolSize=workspace:3072M", "--versionCompatible", "--noTF32"} < set(new)
     assert set(old) - set(new) == {"--stronglyTyped"}
     assert builder.parse_shape("input:16x3x1080x1920") == builder.RELEASE[2]
 
@@ -201,6 +203,10 @@ def test_an_engine_is_built_checked_and_kept(
     same_as_cpu(Backend(cache=tmp_path, use_cuda_graph=False), 40, 24)
     same_as_cpu(backend, 60, 44, tile=(32, 24))
     assert [call.args[2].shapes for call in builds.call_args_list] == ["1x3x24x40", "1x3x24x40", "1x3x24x32"]
+    logs = {path.with_suffix(".log") for path in tmp_path.glob("*.engine")}
+    assert logs == set(tmp_path.glob("*.log")) and all("Datatype: Half" in path.read_text() for path in logs)
+    EngineCache(tmp_path).clear()
+    assert not list(tmp_path.iterdir())
 
 
 @needs_builder

@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -92,7 +92,8 @@ def build(
     """The serialised engine of a checked ONNX model, strongly typed: the file's own precisions are what is built.
 
     trt: the module `tensorrt` or `tensorrt_rtx`. log_file: everything that the builder says, layers and their types
-    included. progress: a bar on stderr. Raises EngineError with the parser's or builder's own words.
+    included, as far as the disk has room. progress: a bar on stderr. Raises EngineError with the parser's or builder's
+    own words.
     """
     messages: list[str] = []
     with _open(log_file) as file:
@@ -128,8 +129,7 @@ def build(
             plan = builder.build_serialized_network(network, config)
         if plan is None:
             reasons = "; ".join(messages) or "it gives no reason"
-            where = f"; all that it said is in {log_file}" if log_file else ""
-            raise EngineError(f"TensorRT could not build the engine for {options.shapes}: {reasons}{where}")
+            raise EngineError(f"TensorRT could not build the engine for {options.shapes}: {reasons}")
         return bytes(plan)
 
 
@@ -157,8 +157,12 @@ def _open(path: Path | None) -> Iterator[Any]:
     if path is None:
         yield None
         return
-    with path.open("w", encoding="utf-8") as file:
+    file = path.open("w", encoding="utf-8")
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # what the disk has no room for
+            file.close()
 
 
 @contextmanager
@@ -205,7 +209,8 @@ def _logger(trt: Any, messages: list[str], file: Any) -> Any:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 messages.append(text)
             if file is not None:
-                file.write(f"{text}\n")
+                with suppress(OSError):  # a full disk; an exception must not go through the library
+                    file.write(f"{text}\n")
 
     return Logger()
 

@@ -111,15 +111,20 @@ class TensorRT(Common):
         library = self.library()
         if library is None:
             raise BackendError(self.unusable() or f"there is no Python module {self.modules[0]}")
+        cache, key = EngineCache(self.cache), self.key(engine, options, library)
 
         def build() -> bytes:
             _say(f"building {engine.name} for {options.shapes} on {self._device()['name']}; this is done once")
-            return builder.build(library, to_build(engine), options, progress=True)
+            log = cache.log(key)
+            try:
+                return builder.build(library, to_build(engine), options, log_file=log, progress=True)
+            except EngineError as error:
+                raise EngineError(f"{error}; all that it said is in {log}") from error
 
         def check(path: Path) -> None:
             selfcheck.check(engine, lambda clip, _: self._run(clip, engine, path), width, height, self.name)
 
-        return EngineCache(self.cache).get(self.key(engine, options, library), build, check, wait=_say)
+        return cache.get(key, build, check, wait=_say)
 
     def options(self, width: int, height: int) -> BuildOptions:
         """What an engine for pictures of that size is built with. Raises EngineError where `shapes` has no such one."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import vsaether
 from presets import files
 from vsaether.backends import TensorRT, TensorRTRTX, builder, lint, trt
-from vsaether.errors import MediaError
+from vsaether.errors import EngineError, MediaError
 
 LIBRARIES = {"tensorrt": TensorRT, "tensorrt-rtx": TensorRTRTX}
 
@@ -20,20 +20,33 @@ class EngineBuild:
     library: str
     shapes: tuple[str, str, str]
     level: int = 3
+    workspace: int = 0  # MiB
+    tf32: bool = False
+    version_compatible: bool = False
+    any_card: bool = False
     overwrite: bool = False
 
 
 def build(job: EngineBuild) -> str:
     """Build, and say what was built; without the library, the commands for NVIDIA's trtexec instead.
 
-    The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete. Of an int8
-    engine the form with float16 around int8 is built; without the library it is written beside, as the commands need
-    it. Raises MediaError where a file is in the way or the graph breaks a rule, or vapoursynth.Error where it is not
-    taken.
+    The engine and ``<output>.log``, the builder's list of layers and types, appear when both are complete; of a build
+    that fails the log alone. Of an int8 engine the form with float16 around int8 is built; without the library it is
+    written beside, as the commands need it. Raises MediaError where a file is in the way, the graph breaks a rule or
+    the build fails, or vapoursynth.Error where the engine is not taken.
     """
     engine = vsaether.engines.resolve(job.engine)
     least, best, most = map(builder.parse_shape, job.shapes)
-    options = builder.BuildOptions(least, best, most, level=job.level)
+    options = builder.BuildOptions(
+        least,
+        best,
+        most,
+        level=job.level,
+        workspace=job.workspace << 20,
+        tf32=job.tf32,
+        version_compatible=job.version_compatible,
+        any_card=job.any_card,
+    )
     if violations := lint.violations(engine.model):
         raise MediaError(f"{engine.name} is not built: {'; '.join(violations)}")
     backend = LIBRARIES[job.library]
@@ -55,7 +68,11 @@ def build(job: EngineBuild) -> str:
     log = job.output.with_name(f"{job.output.name}.log")
     temporary, temporary_log = files.temporary(job.output), files.temporary(log)
     try:
-        data = builder.build(library, model, options, log_file=temporary_log, progress=True)
+        try:
+            data = builder.build(library, model, options, log_file=temporary_log, progress=True)
+        except EngineError as error:
+            temporary_log.replace(log)
+            raise MediaError(f"{error}; all that it said is in {log}") from error
         files.create(temporary, data)
         files.sync(temporary_log)
         temporary_log.replace(log)

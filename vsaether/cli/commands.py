@@ -121,6 +121,10 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     for name, default in (("min", "1x3x32x32"), ("opt", "1x3x256x256"), ("max", "16x3x1080x1920")):
         add(f"--{name}-shapes", f"--{name}Shapes", default=default, metavar="NxCxHxW", help=f"default: {default}")
     add("--level", type=int, default=3, metavar="0-5", help="the builder's optimisation level; default: 3")
+    add("--workspace", type=arguments.positive, default=0, metavar="MIB", help="scratch memory at most; default: any")
+    add("--tf32", action="store_true", help="float32 products may be rounded to TF32")
+    add("--version-compatible", action="store_true", help="an engine that later versions load too, which costs speed")
+    add("--any-card", action="store_true", help="an engine that cards from Ampere on load too, which costs speed")
     add("--overwrite", action="store_true", help="replace OUT")
     parser.set_defaults(run=_build)
 
@@ -233,8 +237,8 @@ def _build(options: argparse.Namespace) -> None:
     from .build import EngineBuild, build
 
     shapes = (options.min_shapes, options.opt_shapes, options.max_shapes)
-    job = EngineBuild(options.engine, options.output, options.library, shapes, options.level, options.overwrite)
-    print(build(job))
+    same = ("engine", "output", "library", "level", "workspace", "tf32", "version_compatible", "any_card", "overwrite")
+    print(build(EngineBuild(shapes=shapes, **{name: getattr(options, name) for name in same})))
 
 
 def _cache(options: argparse.Namespace) -> None:
