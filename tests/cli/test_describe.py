@@ -110,11 +110,12 @@ def test_demo(printed: Printed, tmp_path: Path, identity_engine: str) -> None:
 
 
 @pytest.mark.skipif(TensorRTRTX.library() is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed")
+@pytest.mark.filterwarnings("ignore:Use del obj")  # what its own classes say of a subclass that ends
 def test_an_engine_is_built_into_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The public release's command on our int8 file; the log holds the layers' types; nothing is overwritten. Of a build
-    that fails the log stays.
+    """The public release's command on our int8 file; the log holds the layers' types; nothing is overwritten. Where a
+    build fails the log stays.
     """
 
     class Failing(TensorRTRTX.library().Builder):  # pyright: ignore
