@@ -58,7 +58,8 @@ def with_float_weights(model: bytes) -> bytes:
         if scale.ndim:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
             scale = np.expand_dims(scale, tuple(i for i in range(codes.ndim) if i != axis % codes.ndim))
-        graph.initializer.append(numpy_helper.from_array(codes.astype(np.float32) * scale, node.output[0]))
+        weights = (codes.astype(np.float32) * scale).astype(scale.dtype)  # float16 in the form for TensorRT
+        graph.initializer.append(numpy_helper.from_array(weights, node.output[0]))
     del graph.node[:]
     graph.node.extend(others)
     used = {name for node in others for name in node.input}

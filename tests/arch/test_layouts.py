@@ -57,7 +57,7 @@ SIZES = {  # weights unfused and fused, and how exact that is
 }
 
 
-@pytest.mark.parametrize(("variant", "fused"), itertools.product(SIZES, (False, True)))
+@pytest.mark.parametrize(("variant", "fused"), list(itertools.product(SIZES, (False, True))))
 def test_sizes_of_the_public_networks(variant: str, fused: bool) -> None:
     with torch.device("meta"):
         model = getattr(arch, variant)(2, fused_init=fused)
