@@ -3,7 +3,6 @@
 import hashlib
 import re
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -75,8 +74,11 @@ def make_video(
             context.sample_aspect_ratio = aspect
         if rotation is not None:
             video.set_display_rotation(rotation)
+        flagged = Graph()  # since PyAV cannot say of a frame that it is interlaced
         if interlaced:
             context.flags |= Flags.interlaced_dct
+            source = flagged.add_buffer(width=size[0], height=size[1], format=pix_fmt, time_base=Fraction(1, 1000))
+            flagged.link_nodes(source, flagged.add("setfield", "tff"), flagged.add("buffersink")).configure()
         heard = out.add_stream(audio, rate=sound[0], layout=sound[1]) if audio else None
         text = out.add_mux_stream("subrip") if subtitle else None
         if attachment:
@@ -96,38 +98,25 @@ def make_video(
                 packet.stream, packet.time_base, packet.duration = text, Fraction(1, 1000), 300
                 packet.pts = packet.dts = start
                 out.mux(packet)
-        field_filter = _field_filter(size, pix_fmt) if interlaced else None
         for index, time in enumerate(pts):
             shown = picture(index, *size, pix_fmt)
-            if field_filter:
-                field_filter.push(shown)
-                shown = field_filter.vpull()
+            if interlaced:
+                flagged.push(shown)
+                shown = flagged.vpull()
             shown.pts, shown.time_base = time, Fraction(1, 1000)
-            if tags:
-                shown.colorspace, shown.color_primaries, shown.color_trc, shown.color_range = tags
             out.mux(video.encode(shown))
         out.mux(video.encode(None))
     return path
 
 
-def _field_filter(size: tuple[int, int], pix_fmt: str) -> Graph:
-    graph = Graph()
-    source = graph.add_buffer(width=size[0], height=size[1], format=pix_fmt, time_base=Fraction(1, 1000))
-    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
-    return graph
-
-
 def _add_sound(out: OutputContainer, stream: av.AudioStream, milliseconds: int) -> None:
-    rate, layout = stream.sample_rate, stream.layout.name
-    samples = np.sin(np.arange(rate * milliseconds // 1000) / 20).astype(np.float32) * 0.2
-    sound = av.AudioFrame.from_ndarray(np.stack([samples] * stream.channels), "fltp", layout)
-    sound.sample_rate, sound.pts = rate, 0
     stream.codec_context.bit_rate = 128_000
-    stream.codec_context.open()
-    size = stream.codec_context.frame_size or 1024
-    resampler = av.AudioResampler(stream.codec_context.format, layout, rate, frame_size=size)
-    for part in [*resampler.resample(sound), *resampler.resample(None)]:
-        out.mux(stream.encode(part))
+    samples = np.sin(np.arange(stream.sample_rate * milliseconds // 1000) / 20).astype(np.float32) * 0.2
+    for start in range(0, len(samples), 1024):
+        part = np.stack([samples[start : start + 1024]] * stream.channels)
+        sound = av.AudioFrame.from_ndarray(part, "fltp", stream.layout.name)
+        sound.sample_rate, sound.pts = stream.sample_rate, start
+        out.mux(stream.encode(sound))
     out.mux(stream.encode(None))
 
 
@@ -135,35 +124,31 @@ class Film:
     """All of a video file that must survive, times in seconds."""
 
     def __init__(self, path: Path, decoder: str | None = None) -> None:
-        self.packets: dict[int, list[tuple[Fraction, str]]] = {}
-        """Of the other streams, the times and checksums."""
-        self.order: list[tuple[Fraction, int]] = []
-        """The decoding time and stream of each packet, as they lie in the file."""
+        self.packets: dict[int, list[tuple[Fraction, str]]] = {}  # of the other streams, the times and checksums
+        self.order: list[tuple[Fraction, int]] = []  # decoding time and stream of each packet, as they lie in the file
         self.frames: list[av.VideoFrame] = []
         with av.open(str(path)) as container:
             video = container.streams.video[0]
             self.metadata = dict(container.metadata)
-            self.chapters = [
-                (c["start"] * _exact(c["time_base"]), c["end"] * _exact(c["time_base"]), c["metadata"])
-                for c in container.chapters()
-            ]
+            chapters = container.chapters()
+            self.chapters = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]) for c in chapters]
             self.attachments = [(s.name, s.mimetype, s.data) for s in container.streams.attachments]
             codecs = [s.codec_context.name if s.codec_context and s is not video else None for s in container.streams]
             self.kinds = [(s.type, codec, s.language) for s, codec in zip(container.streams, codecs, strict=True)]
-            self.aspect = _exact(video.sample_aspect_ratio) if video.sample_aspect_ratio else None
+            self.aspect = video.sample_aspect_ratio or None
             context = av.CodecContext.create(decoder, "r") if decoder else video.codec_context
             assert isinstance(context, VideoCodecContext)
             for packet in container.demux():
                 if packet.size and packet.dts is not None:
-                    self.order.append((packet.dts * _exact(packet.time_base), packet.stream_index))
+                    self.order.append((packet.dts * packet.time_base, packet.stream_index))
                 if packet.stream is video:
                     self.frames += context.decode(packet if packet.size else None)
                 elif packet.size:
-                    part = ((packet.pts or 0) * _exact(packet.time_base), hashlib.sha256(bytes(packet)).hexdigest())
+                    part = ((packet.pts or 0) * packet.time_base, hashlib.sha256(bytes(packet)).hexdigest())
                     self.packets.setdefault(packet.stream_index, []).append(part)
         first = self.frames[0]
-        self.times = [(f.pts or 0) * _exact(f.time_base) for f in self.frames]
-        self.durations = [f.duration * _exact(f.time_base) for f in self.frames]
+        self.times = [(f.pts or 0) * f.time_base for f in self.frames]
+        self.durations = [f.duration * f.time_base for f in self.frames]
         self.size, self.pix_fmt = (first.width, first.height), first.format.name
         self.interlaced, self.rotation = first.interlaced_frame, first.rotation
         self.tags = (first.colorspace, first.color_primaries, first.color_trc, first.color_range, first.chroma_location)
@@ -171,10 +156,6 @@ class Film:
 
 
 read = Film
-
-
-def _exact(value: object) -> Fraction:
-    return Fraction(value.numerator, value.denominator)  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -188,10 +169,8 @@ class Result:
     @property
     def error(self) -> str:
         """The one line of error."""
-        lines = [line for line in self.err.replace("\r", "\n").splitlines() if line.startswith("vsaether: ")]
-        lines = [line for line in lines if not line.startswith("vsaether: note: ")]
-        assert len(lines) == 1, self.err
-        assert "Traceback" not in self.err
+        lines = re.findall(r"^vsaether: (?!note: ).*", self.err.replace("\r", "\n"), re.MULTILINE)
+        assert len(lines) == 1 and "Traceback" not in self.err, self.err
         return lines[0]
 
 
@@ -203,39 +182,37 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 @dataclass
 class Run:
-    """``vsaether upscale`` in this process, with an engine that leaves colours alone."""
+    """``vsaether upscale`` in this process, with an engine that leaves colours alone unless another is given."""
 
     folder: Path
     engine: str
     capfd: pytest.CaptureFixture[str]
 
-    def __call__(self, *arguments: object, engine: str | None = None) -> Result:
-        code = main(["upscale", *map(str, arguments), "--engine", engine or self.engine])
+    def __call__(self, *arguments: object) -> Result:
+        code = main(["upscale", "--engine", self.engine, *map(str, arguments)])
         out, err = self.capfd.readouterr()
         return Result(code, out, err)
 
-    def done(self, *arguments: object, engine: str | None = None) -> Result:
+    def done(self, *arguments: object) -> Result:
         """It succeeds."""
-        result = self(*arguments, engine=engine)
+        result = self(*arguments)
         assert result.code == 0, result.err
         return result
 
-    def refused(self, *arguments: object, engine: str | None = None, begun: bool = False) -> str:
+    def refused(self, *arguments: object, begun: bool = False) -> str:
         """It fails, before the progress bar has begun, and leaves the test's folder as it is: its one line of error."""
         before = contents(self.folder)
-        result = self(*arguments, engine=engine)
+        result = self(*arguments)
         assert result.code == 1
         assert contents(self.folder) == before
         assert bool(re.search(r"\d/\d+ frames", result.err)) == begun
         return result.error
 
-    def film(
-        self, source: Path, output: str = "out.mkv", *options: object, engine: str | None = None
-    ) -> tuple[Film, Film, Result]:
+    def film(self, source: Path, output: str = "out.mkv", *options: object) -> tuple[Film, Film, Result]:
         """It succeeds, with a fast encoder where none is asked for: the film before and after, and what was said."""
         webm = output.endswith(".webm")
         fast = () if "--codec" in options else ("--encoder-options", "cpu-used=8") if webm else FAST
-        result = self.done(source, self.folder / output, *fast, *options, engine=engine)
+        result = self.done(source, self.folder / output, *fast, *options)
         decoder = "libvpx-vp9" if webm and "--codec" not in options else None  # FFmpeg's own leaves out alpha
         return read(source), read(self.folder / output, decoder), result
 
@@ -270,15 +247,6 @@ def fields(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     return shown
 
 
-def failing(error: BaseException) -> Callable[..., Any]:
-    """A function which raises an error, whatever it is given."""
-
-    def fail(*given: object) -> None:
-        raise error
-
-    return fail
-
-
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "vsaether.cli", *map(str, arguments)]
 
@@ -306,16 +274,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
 @contextmanager
 def running(log: Path, *arguments: object) -> Iterator[subprocess.Popen]:
     """A command in another process, which is at its first frames, and whose standard error is a file."""
-    with log.open("w") as stderr, subprocess.Popen(command(*arguments), stderr=stderr) as process:
+    line = ["env", "--default-signal", *command(*arguments)]  # the jobs of a shell in the background ignore some
+    with log.open("w") as stderr, subprocess.Popen(line, stderr=stderr) as process:
         try:
             wait_for(lambda: bool(re.search(r" [1-9]\d*/\d+ frames", log.read_text())), process)
             yield process
         finally:
             process.kill()
-
-
-@pytest.fixture
-def default_signals() -> None:
-    """Of other processes: a shell's background jobs, such as these tests, may ignore them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)

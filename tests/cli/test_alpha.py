@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 
-from vsaether.media.formats import planar
 from vsaether.media.images import encode, read_image
 
 from .conftest import Run, make_video
@@ -61,18 +60,12 @@ def test_float_alpha_does_not_wrap_around(run: Run, tmp_path: Path, output: str,
     """An engine overshoots 1 by a little, which is no code value."""
     mask = np.ones((40, 40), np.float32)
     mask[12:24, 12:24] = 0
-    frame = av.VideoFrame(40, 40, "gbrapf32le")
-    for plane, samples in zip(frame.planes, (mask * 0.5, mask * 0.2, mask * 0.7, mask), strict=True):
-        np.frombuffer(plane, np.float32).reshape(40, -1)[:, :40] = samples
-    encoder = av.CodecContext.create("exr", "w")
-    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 40, 40, "gbrapf32le", 1  # type: ignore
-    (tmp_path / "in.exr").write_bytes(b"".join(bytes(packet) for packet in encoder.encode(frame)))  # type: ignore
-    whole = np.rint(np.stack([mask * 0.7, mask * 0.5, mask * 0.2, mask], -1) * 65535).astype(np.uint16)
-    deep = planar(av.VideoFrame.from_ndarray(whole, "rgba64le"))[0]
-    (tmp_path / "deep.tif").write_bytes(encode(deep, ".tif")[0])
-    written = []
-    for source, name in (("in.exr", output), ("deep.tif", "expected.png")):
-        run.done(tmp_path / source, tmp_path / name, engine=toy_engine)
+    real, written = np.stack([mask * 0.7, mask * 0.5, mask * 0.2, mask], -1), []
+    whole = np.rint(real * 65535).astype(np.uint16)
+    for samples, pix_fmt, given, name in ((real, "f32le", "in.exr", output), (whole, "16le", "in.tif", "expected.png")):
+        source, frame = tmp_path / given, av.VideoFrame.from_ndarray(samples, f"gbrap{pix_fmt}")
+        source.write_bytes(encode(frame, source.suffix)[0])
+        run.done(source, tmp_path / name, "--engine", toy_engine)
         written.append(read_image(tmp_path / name).to_ndarray(format="rgba64le")[:, :, 3].astype(int))
     assert abs(written[0] - written[1]).max() <= 32
     assert (written[0].min(), written[0].max()) == (0, 65535)

@@ -4,6 +4,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -45,9 +46,7 @@ def test_another_size_is_resized_to_the_first(
 ) -> None:
     """By us, before an encoder would."""
     given, write = set(), VideoWriter.write
-    monkeypatch.setattr(
-        VideoWriter, "write", lambda self, shown, name: given.add(shown.width) or write(self, shown, name)
-    )
+    monkeypatch.setattr(VideoWriter, "write", lambda to, shown, name: given.add(shown.width) or write(to, shown, name))
     if size[0] % 2:  # odd sizes are none of H.264: images in a folder
         source, frames, place = tmp_path / "frames", 2, "1.png"
         source.mkdir()
@@ -176,15 +175,10 @@ def test_times_off_the_grid_are_kept(run: Run, tmp_path: Path) -> None:
 
 def test_results_are_copies_only_of_what_has_to_be_carried() -> None:
     """Scaling a frame takes long: only side data and field flags, which PyAV cannot set, are worth it."""
-    scaled = []
-    layout, tags = Layout(vs.GRAY, 8), Tags(2, 1, 2, 2, 0)
-    for carries in (True, False):
+    layout, tags, carries = Layout(vs.GRAY, 8), Tags(2, 1, 2, 2, 0), Mock(side_effect=[True, False])
+    for _ in range(2):
         upscaler = FrameUpscaler(
-            lambda clip, width, height: clip.resize.Point(width, height),
-            Sizing(2),
-            lambda layout, tags, suffix: (layout, tags),
-            1,
-            carries=lambda frame, carries=carries: scaled.append(carries) or carries,
+            lambda clip, *size: clip.resize.Point(*size), Sizing(2), lambda *_: (layout, tags), 1, carries=carries
         )
         shown = av.VideoFrame.from_ndarray(np.arange(64, dtype=np.uint8).reshape(8, 8), "gray")
         shown.pts, shown.duration, shown.time_base = 7, 3, Fraction(1, 25)
@@ -194,4 +188,4 @@ def test_results_are_copies_only_of_what_has_to_be_carried() -> None:
         assert (name, result.pts, result.duration, result.width, result.height) == ("x", 7, 3, 16, 16)
         assert Tags.of(result) == tags
         assert np.array_equal(layout.planes(result)[0][0][::2, ::2], layout.planes(shown)[0][0])
-    assert scaled == [True, False]
+    assert carries.call_count == 2

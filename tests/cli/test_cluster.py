@@ -94,8 +94,8 @@ def test_workers_and_schedulers_are_killed(run: Run, make_engine: MakeEngine, tm
     assert 3 <= kept < 7
     assert "the scheduler" in log.read_text()
     assert "segments are kept" in log.read_text()
-    assert f"{kept} segments of" in run.done(source, out, *options, engine=engine).err
-    run.done(source, whole, *options, engine=engine)
+    assert f"{kept} segments of" in run.done(source, out, *options, "--engine", engine).err
+    run.done(source, whole, *options, "--engine", engine)
     assert packets(out) == packets(whole)
     assert not folder.path.exists()
 

@@ -12,11 +12,12 @@ import av
 import numpy as np
 import pytest
 import vapoursynth as vs
+from PIL import Image
 
 import vsaether
 from vsaether import colour
 from vsaether.media.formats import UNTAGGED, Layout, complete
-from vsaether.media.images import encode, read_image
+from vsaether.media.images import read_image
 
 from .conftest import Run, luma, make_video, solid
 
@@ -69,13 +70,10 @@ def test_images_of_a_video_have_the_colours_of_the_video(run: Run, tmp_path: Pat
     assert np.array_equal(*shown)
 
 
-def ramp(index: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(RAMP, "gray").reformat(format=pix_fmt)
-
-
 def test_a_film_is_read_as_in_a_script(run: Run, tmp_path: Path, identity_engine: str) -> None:
     """Video is of limited range unless it says otherwise, and the result says so."""
-    source = make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gray", size=(256, 16), picture=ramp, pts=[0])
+    film: dict[str, Any] = {"pix_fmt": "gray", "picture": lambda *_: av.VideoFrame.from_ndarray(RAMP, "gray")}
+    source = make_video(tmp_path / "in.mkv", codec="ffv1", size=(256, 16), pts=[0], **film)
     before, after, _ = run.film(source, "out.mkv", "--codec", "ffv1")
     clip = vs.core.bs.VideoSource(str(source), cachemode=0)
     with vsaether.upscale(clip, identity_engine).get_frame(0) as frame:
@@ -90,7 +88,7 @@ def test_an_image_is_of_full_range(run: Run, tmp_path: Path) -> None:
     assert colour.guess_range(vs.GRAY, image=True) == vs.RANGE_FULL
     assert colour.guess_range(vs.GRAY) == colour.guess_range(vs.YUV, image=True) == vs.RANGE_LIMITED
     for suffix in (".png", ".tif", ".bmp", ".pgm"):
-        (tmp_path / f"in{suffix}").write_bytes(encode(ramp(0, 256, 16, "gray"), suffix)[0])
+        Image.fromarray(RAMP).save(tmp_path / f"in{suffix}")
         run.done(tmp_path / f"in{suffix}", tmp_path / "out.png", "--overwrite")
         shown = read_image(tmp_path / "out.png").to_ndarray(format="rgb24")
         assert np.array_equal(shown[0, ::2, 0], RAMP[0])
@@ -98,9 +96,8 @@ def test_an_image_is_of_full_range(run: Run, tmp_path: Path) -> None:
 
 def test_limited_range_as_an_image(run: Run, tmp_path: Path) -> None:
     """What is written is of full range, since no image file can say another: of an image, and of a film."""
-    white = av.VideoFrame.from_ndarray(np.full((16, 16), 235, np.uint8), "gray")
-    (tmp_path / "in.png").write_bytes(encode(white, ".png")[0])
-    make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gray", size=(16, 16), pts=[0], picture=lambda *_: white)
+    Image.new("L", (16, 16), 235).save(tmp_path / "in.png")
+    make_video(tmp_path / "in.mkv", codec="ffv1", pix_fmt="gray", size=(16, 16), pts=[0], picture=solid(235))
     run.done(tmp_path / "in.png", tmp_path / "image.png", "--range", "limited")
     run.done(tmp_path / "in.mkv", tmp_path / "film" / "%d.png")
     for written in ("image.png", "film/1.png"):

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from vsaether.media import segments
 from vsaether.media.manifest import JobFolder
 from vsaether.media.segments import SegmentWriter
 
-from .conftest import Run, failing, make_video
+from .conftest import Run, make_video
 from .test_resume import SEGMENTS, packets, scenes, stop_after
 from .test_segment_kinds import corrupt
 
@@ -40,7 +41,7 @@ def test_what_is_not_right_is_not_kept(run: Run, tmp_path: Path, monkeypatch: py
     source, out = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(60)], picture=scenes), tmp_path / "out.mkv"
     run.done(source, tmp_path / "whole.mkv", *SEGMENTS)
     take, folder = SegmentWriter._take, JobFolder.of(out)
-    crash = failing(ExternalError(542398533, "Generic error in an external library"))
+    crash = Mock(side_effect=ExternalError(542398533, "Generic error in an external library"))
     for runs, fault in enumerate((crash, lambda given: given[1:], moved, damaged), 1):
 
         def faulty(self: SegmentWriter, given: list[av.Packet], fault: object = fault) -> None:

@@ -5,9 +5,10 @@ import gc
 import os
 import re
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from av.error import FFmpegError
@@ -18,7 +19,9 @@ from vsaether.media import files, job, muxer
 from vsaether.media.interrupts import Interrupted, caught, check
 
 from ..conftest import MakeEngine
-from .conftest import FAST, Run, contents, failing, limited, make_video, read, running
+from .conftest import FAST, Run, contents, limited, make_video, read, running
+
+WIDE, FFV1 = {"aspect": Fraction(16, 11)}, ("--codec", "ffv1")
 
 
 @pytest.fixture
@@ -26,10 +29,8 @@ def clip(tmp_path: Path) -> Path:
     return make_video(tmp_path / "in.mkv", pts=[0])
 
 
-def test_a_file_that_appears_meanwhile_is_left_alone(
-    run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, loop = tmp_path / "out.mkv", job._loop
+def test_a_file_that_appears_meanwhile_is_left_alone(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, loop = run.folder / "out.mkv", job._loop
 
     def and_write(*arguments: object) -> None:
         loop(*arguments)  # type: ignore[arg-type]
@@ -37,30 +38,24 @@ def test_a_file_that_appears_meanwhile_is_left_alone(
 
     monkeypatch.setattr(job, "_loop", and_write)
     assert "appeared in the meantime" in run(clip, out, *FAST).error
-    assert contents(tmp_path) == {"in.mkv": clip.read_bytes(), "out.mkv": b"theirs"}
+    assert contents(run.folder) == {"in.mkv": clip.read_bytes(), "out.mkv": b"theirs"}
 
 
 @pytest.mark.parametrize(
-    ("output", "options", "what", "remedy"),
+    ("film", "output", "options", "what", "remedy"),
     [
-        ("out.ts", (), "chapters", "write .mkv"),
-        ("out.ts", (), "stream 1 (subtitle subrip fra)", "write .mkv"),
-        ("out.ts", (), "the rotation of the video", "write .mkv"),
-        ("out.mkv", ("--codec", "ffv1"), "the sample aspect ratio 16:11 of ffv1", "use --codec libx264 or libx265"),
-        ("out.webm", (), "the sample aspect ratio 16:11 of libvpx-vp9", "write .mp4 or .mov"),
+        ({"chapters": True}, "out.ts", (), "chapters", "write .mkv"),
+        ({"subtitle": True}, "out.ts", (), "stream 1 (subtitle subrip fra)", "write .mkv"),
+        ({"rotation": 90}, "out.ts", (), "the rotation of the video", "write .mkv"),
+        (WIDE, "out.mkv", FFV1, "the sample aspect ratio 16:11 of ffv1", "use --codec libx264 or libx265"),
+        (WIDE, "out.webm", (), "the sample aspect ratio 16:11 of libvpx-vp9", "write .mp4 or .mov"),
     ],
 )
 def test_what_a_container_cannot_carry(
-    run: Run, tmp_path: Path, output: str, options: tuple[str, ...], what: str, remedy: str
+    run: Run, tmp_path: Path, film: dict, output: str, options: tuple[str, ...], what: str, remedy: str
 ) -> None:
     """What would get lost is named, with the remedy; on request it is left out, with a note."""
-    source = make_video(
-        tmp_path / "in.mkv",
-        chapters=what == "chapters",
-        subtitle="subtitle" in what,
-        rotation=90 if "rotation" in what else None,
-        aspect=Fraction(16, 11) if "aspect" in what else None,
-    )
+    source = make_video(tmp_path / "in.mkv", **film)
     cannot = f"{Path(output).suffix} cannot carry {what}"
     error = run.refused(source, tmp_path / output, *options)
     assert f"{cannot}; {remedy} instead, or leave it out with --drop-unsupported" in error
@@ -70,23 +65,21 @@ def test_what_a_container_cannot_carry(
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOTSUP, "Operation not supported"), FFmpegError(5, "I/O error")])
-def test_an_error_without_a_name_is_told_with_the_files(
-    run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
-) -> None:
-    monkeypatch.setattr(job, "_loop", failing(error))
-    said = run.refused(clip, tmp_path / "out.mkv", *FAST)
-    assert str(clip) in said and str(tmp_path / "out.mkv") in said
+def test_errors_without_a_name(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    """They are told with the files."""
+    monkeypatch.setattr(job, "_loop", Mock(side_effect=error))
+    said = run.refused(clip, run.folder / "out.mkv", *FAST)
+    assert str(clip) in said and str(run.folder / "out.mkv") in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EINVAL, 0), (errno.ENOTSUP, 0), (errno.EIO, 1)])
-def test_file_systems_without_flushing(
-    run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
-) -> None:
+def test_flushing_that_fails(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
     """Where there is no such thing, the file is done all the same; where it fails, the file is named."""
-    monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
-    result = run(clip, tmp_path / "out.mkv", *FAST)
-    assert (result.code, (tmp_path / "out.mkv").exists()) == (code, code == 0)
-    assert code == 0 or "cannot write " + str(tmp_path) in result.error
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(number, os.strerror(number))))
+    out = run.folder / "out.mkv"
+    result = run(clip, out, *FAST)
+    assert (result.code, out.exists()) == (code, code == 0)
+    assert code == 0 or f"cannot write {run.folder}" in result.error
 
 
 @pytest.mark.parametrize(
@@ -106,7 +99,7 @@ def test_full_disk(tmp_path: Path, identity_engine: str, output: str, most: int,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_midway(tmp_path: Path, make_engine: MakeEngine, number: int, default_signals: None) -> None:
+def test_stopped_midway(tmp_path: Path, make_engine: MakeEngine, number: int) -> None:
     folder, log, pts = tmp_path / "folder", tmp_path / "log", [40 * i for i in range(100)]
     folder.mkdir()
     source = make_video(tmp_path / "in.mkv", pts=pts, size=(320, 240), options={"preset": "ultrafast"})
@@ -120,10 +113,6 @@ def test_stopped_midway(tmp_path: Path, make_engine: MakeEngine, number: int, de
     assert list(folder.iterdir()) == []
 
 
-def send(number: int) -> None:
-    os.kill(os.getpid(), number)
-
-
 @pytest.mark.parametrize("stem", ["a" * 251, "映" * 80 + "b" * 11, "é" * 120])
 def test_names_as_long_as_the_file_system_allows(run: Run, clip: Path, tmp_path: Path, stem: str) -> None:
     """255 bytes are a name, as a file and as a folder; a longer one is refused before work."""
@@ -133,39 +122,36 @@ def test_names_as_long_as_the_file_system_allows(run: Run, clip: Path, tmp_path:
     run.refused(clip, tmp_path / f"{stem}{'c' * 20}.mkv")
 
 
-def test_what_was_written_before_an_interruption_is_told(
-    tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After the file has its name, Ctrl-C does not undo it."""
-    before, out = signal.getsignal(signal.SIGINT), tmp_path / "out.mkv"
-    monkeypatch.setattr(files, "_sync", lambda path: send(signal.SIGINT) if out.exists() else None)
+def test_what_was_written_before_a_signal_is_told(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the file has its name, nothing undoes it."""
+    before, out = signal.getsignal(signal.SIGTERM), run.folder / "out.mkv"
+    monkeypatch.setattr(files, "_sync", lambda path: signal.raise_signal(signal.SIGTERM) if out.exists() else None)
     result = run(clip, out, *FAST)
-    assert result.code == 130
-    assert f"interrupted; {out} had been written" in result.error
+    assert result.code == 143
+    assert f"terminated; {out} had been written" in result.error
     assert len(read(out).frames) == 1
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_signals_while_tidying_are_ignored() -> None:
     """The second Ctrl-C does not leave the first one's work half done; what the caller ignores stays ignored."""
-    tidied = False
+    tidied = []
 
+    @caught()
     def work() -> None:
-        nonlocal tidied
-        with caught():
-            try:
-                send(signal.SIGTERM)
-            finally:
-                send(signal.SIGHUP)
-                tidied = True
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            tidied.append("all")
 
     with pytest.raises(Interrupted) as error:
         work()
-    assert (tidied, error.value.number) == (True, signal.SIGTERM)
+    assert (tidied, error.value.number) == (["all"], signal.SIGTERM)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with caught():
-            send(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -174,13 +160,13 @@ def test_signals_while_tidying_are_ignored() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_whose_exception_is_lost_ends_the_command_all_the_same() -> None:
     """In a finaliser, as in a callback from C, Python only prints an exception."""
-    finalised = type("Finalised", (), {"__del__": lambda self: send(signal.SIGTERM)})
+    finalised = type("Finalised", (), {"__del__": lambda self: signal.raise_signal(signal.SIGTERM)})
 
+    @caught()
     def work() -> None:
-        with caught():
-            check()
-            finalised()
-            check()
+        check()
+        finalised()
+        check()
 
     with pytest.raises(Interrupted) as error:
         work()
@@ -189,24 +175,18 @@ def test_a_signal_whose_exception_is_lost_ends_the_command_all_the_same() -> Non
 
 
 def test_the_command_runs_beside_the_main_thread(clip: Path, tmp_path: Path, identity_engine: str) -> None:
-    codes: list[int] = []
     arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "--engine", identity_engine, *FAST]
-    thread = threading.Thread(target=lambda: codes.append(commands.main(arguments)))
-    thread.start()
-    thread.join()
-    assert codes == [0]
+    with ThreadPoolExecutor(1) as beside:
+        assert beside.submit(commands.main, arguments).result() == 0
 
 
-def test_nothing_stays_open_after_an_error(
-    run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_stays_open_after_an_error(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that was begun is closed at once, and not when it is collected as garbage."""
-    monkeypatch.setattr(muxer.VideoWriter, "write", failing(MediaError("no more")))
+    monkeypatch.setattr(muxer.VideoWriter, "write", Mock(side_effect=MediaError("no more")))
     gc.disable()
     try:
-        assert "no more" in run(clip, tmp_path / "out.mkv", *FAST).error
+        assert "no more" in run.refused(clip, run.folder / "out.mkv", *FAST, begun=True)
         opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path)]
     finally:
         gc.enable()
-    assert [name for name in opened if str(tmp_path) in name] == []
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    assert [name for name in opened if str(run.folder) in name] == []

@@ -222,7 +222,7 @@ def test_a_full_disk(film_file: Path, whole: Path, run: Run, most: int | None, n
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c(tmp_path: Path, make_engine: MakeEngine, times: int, default_signals: None) -> None:
+def test_ctrl_c(tmp_path: Path, make_engine: MakeEngine, times: int) -> None:
     """Once: the segment under way is finished, and kept. Twice: it is not."""
     film = {"options": {"preset": "ultrafast"}, "picture": scenes}
     source = make_video(tmp_path / "in.mkv", pts=[40 * i for i in range(45)], size=(320, 240), **film)

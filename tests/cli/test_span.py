@@ -96,6 +96,9 @@ def test_films(run: Run, tmp_path: Path, options: tuple[str, ...], size: tuple[i
     source = make_video(tmp_path / "in.mkv", pts=[0, 40, 80], aspect=Fraction(4, 3))
     _, after, result = run.film(source, "out.mkv", "--crf", "1", *options)
     assert f"3 of {size[0]}x{size[1]}" in result.out
+    (note,) = (line for line in result.err.splitlines() if "note:" in line)  # of how the size is made
+    network = ("once", "128x96") if size[0] <= 128 else ("twice", "256x192")
+    assert all(fact in note for fact in (*network, "Spline36", f"{size[0]}x{size[1]}"))
     assert (after.size, after.aspect) == (size, aspect)
     wanted = frame(0, 64, 48).reformat(*size, interpolation="SPLINE")
     assert np.abs(luma(after.frames[0]) - luma(wanted))[8:-8, 8:-8].mean() < 4
@@ -107,7 +110,8 @@ def test_odd_sizes_are_neither_cropped_nor_padded(run: Run, tmp_path: Path, make
     assert (before.size, after.size) == ((61, 47), (122, 94))
     assert abs(luma(after.frames[3])[::2, ::2] - luma(before.frames[3])).max() <= 2
     source = make_video(tmp_path / "flat.mkv", size=(63, 47), codec="ffv1", picture=solid(160, 160, 160))
-    _, after, _ = run.film(source, "linear.mkv", *LOSSLESS, engine=str(make_engine(kernels=(), linear=True)))
+    engine = make_engine(kernels=(), linear=True)
+    _, after, _ = run.film(source, "linear.mkv", *LOSSLESS, "--engine", engine)
     assert abs(luma(after.frames[0])[2:, 2:] - 160).max() <= 1
     for height, size in (("94", (126, 94)), ("47", (64, 47))):
         assert run.film(source, f"{height}.mkv", *LOSSLESS, "--height", height)[1].size == size
@@ -116,11 +120,11 @@ def test_odd_sizes_are_neither_cropped_nor_padded(run: Run, tmp_path: Path, make
 def test_odd_results_are_refused_where_the_encoder_cannot(run: Run, tmp_path: Path, make_engine: MakeEngine) -> None:
     """Three times an odd size is odd: H.264 needs 4:4:4 for it, VP9 does not."""
     source = make_video(tmp_path / "in.mkv", size=(61, 47), codec="ffv1", pts=[0])
-    engine = str(make_engine(kernels=(), scale=3))
-    error = run.refused(source, tmp_path / "out.mkv", engine=engine)
+    engine = ("--engine", make_engine(kernels=(), scale=3))
+    error = run.refused(source, tmp_path / "out.mkv", *engine)
     assert "183x141, which libx264 cannot code as yuv420p; use --pix-fmt yuv444p" in error
     for name, options in (("a.mkv", ("--pix-fmt", "yuv444p")), ("b.webm", ())):
-        assert run.film(source, name, *options, engine=engine)[1].size == (183, 141)
+        assert run.film(source, name, *options, *engine)[1].size == (183, 141)
 
 
 def test_each_image_of_a_folder_has_its_own_shape(run: Run, tmp_path: Path) -> None:

@@ -11,29 +11,30 @@ import numpy as np
 import pytest
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
+from PIL import Image
 
 from vsaether.media.decoding_times import DecodingTimes
-from vsaether.media.images import encode
 
-from .conftest import Run, frame, make_video
+from .conftest import Run, make_video
 
 More = Callable[[OutputContainer], list[av.Packet]]
 
 
-def packet(content: bytes, stream: Stream | None, pts: int | None, dts: int | None, base: Fraction) -> av.Packet:
+def packet(content: bytes, stream: Stream | None, pts: int | None, dts: int | None, length: int = 0) -> av.Packet:
+    """A packet of times in milliseconds."""
     made = av.Packet(content)
     if stream is not None:
         made.stream = stream
-    made.pts, made.dts, made.time_base, made.is_keyframe = pts, dts, base, True
+    made.pts, made.dts, made.duration, made.time_base, made.is_keyframe = pts, dts, length, Fraction(1, 1000), True
     return made
 
 
-def with_more(path: Path, *more: More, **film: Any) -> Path:
-    """A film with more streams, each added to the file by a function which gives its packets."""
+def with_more(path: Path, more: More, **film: Any) -> Path:
+    """A film with more streams, added to the file by a function which gives their packets."""
     source = make_video(path.with_stem("video"), **film)
     with av.open(str(source)) as file, av.open(str(path), "w") as out:
         streams = [out.add_stream_from_template(stream, opaque=True) for stream in file.streams]
-        packets = [given for each in more for given in each(out)]
+        packets = more(out)
         for given in file.demux():
             if given.size:
                 given.stream = streams[given.stream_index]
@@ -77,9 +78,7 @@ def test_another_video_with_reordered_frames_is_copied(run: Run, tmp_path: Path,
 )
 def test_decoding_times_are_completed(given: list[tuple[int, int | None]], told: list[int]) -> None:
     """They rise, lie before the times of presentation, and are those of the file where it tells."""
-    times, packets = DecodingTimes(), [packet(b"x", None, *each, Fraction(1, 1000)) for each in given]
-    for each in packets:
-        each.duration = 10
+    times, packets = DecodingTimes(), [packet(b"x", None, *each, 10) for each in given]
     found = [done for each in packets for done in times.put(each)] + times.flush()
     assert [done.pts for done in found] == [pts for pts, _ in given]
     assert [done.dts for done in found] == told
@@ -109,15 +108,11 @@ def test_a_timecode_goes_where_it_can_be_told(run: Run, tmp_path: Path, given: s
 
 @pytest.mark.parametrize(("suffix", "kept"), [(".ts", True), (".mkv", False), (".mp4", False)])
 def test_data_is_no_reason_to_refuse(run: Run, tmp_path: Path, suffix: str, kept: bool) -> None:
+    def data(out: OutputContainer) -> list[av.Packet]:
+        streams = [out.add_data_stream(codec) for codec in ("klv", "timed_id3")]
+        return [packet(bytes([n] * 20), stream, 40 * n, 40 * n) for stream in streams for n in range(12)]
 
-    def data(codec: str) -> More:
-        def add(out: OutputContainer) -> list[av.Packet]:
-            stream = out.add_data_stream(codec)
-            return [packet(bytes([n] * 20), stream, 3600 * n, 3600 * n, Fraction(1, 90_000)) for n in range(12)]
-
-        return add
-
-    source = with_more(tmp_path / "in.ts", data("klv"), data("timed_id3"))
+    source = with_more(tmp_path / "in.ts", data)
     before, after, result = run.film(source, f"out{suffix}")
     assert [kind for kind, _, _ in before.kinds] == ["video", "data", "data"]
     assert [len(packets) for packets in before.packets.values()] == [12, 12]
@@ -133,18 +128,17 @@ def test_data_is_no_reason_to_refuse(run: Run, tmp_path: Path, suffix: str, kept
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
 def test_a_cover_stays_a_cover(run: Run, tmp_path: Path, source: str, target: str, kind: str) -> None:
     """In Matroska it is an attachment with a name and a media type, elsewhere a stream of one picture."""
-    shown = frame(0, 32, 32, "yuv420p" if kind == ".jpg" else "rgb24")
-    shown.color_range = 2
-    picture = encode(shown, kind)[0]
-    media = "image/jpeg" if kind == ".jpg" else "image/png"
+    Image.new("RGB", (32, 32)).save(tmp_path / f"front{kind}")
+    picture = (tmp_path / f"front{kind}").read_bytes()
+    codec, media = ("mjpeg", "image/jpeg") if kind == ".jpg" else ("png", "image/png")
 
     def cover(out: OutputContainer) -> list[av.Packet]:
         if source == ".mkv":
             out.add_attachment(f"front{kind}", media, picture)
             return []
-        stream = out.add_mux_stream("mjpeg" if kind == ".jpg" else "png", width=32, height=32)
+        stream = out.add_mux_stream(codec, width=32, height=32)
         stream.disposition = Disposition.attached_pic
-        return [packet(picture, stream, 0, 0, Fraction(1, 1000))]
+        return [packet(picture, stream, 0, 0)]
 
     given = with_more(tmp_path / f"in{source}", cover, audio="aac")
     _, after, result = run.film(given, f"out{target}")
@@ -187,13 +181,9 @@ def test_text_is_converted_and_back(run: Run, tmp_path: Path, suffix: str, codec
 
 
 def test_a_damaged_subtitle_ends_no_film(run: Run, tmp_path: Path) -> None:
-
     def text(out: OutputContainer) -> list[av.Packet]:
         stream, lines = out.add_mux_stream("mov_text"), (b"\0\3one", b"\0", b"\0\5three")
-        packets = [packet(line, stream, number, number, Fraction(1, 10)) for number, line in enumerate(lines)]
-        for each in packets:
-            each.duration = 1
-        return packets
+        return [packet(line, stream, 100 * number, 100 * number, 100) for number, line in enumerate(lines)]
 
     result = run.film(with_more(tmp_path / "in.mp4", text))[2]
     assert "note: 1 damaged packets of stream 1 could not be converted" in result.err
@@ -212,8 +202,7 @@ def samples(path: Path) -> tuple[list[Fraction], np.ndarray]:
     with av.open(str(path)) as file:
         even = av.AudioResampler("fltp")
         frames = [each for decoded in file.decode(audio=0) for each in even.resample(decoded)]
-    times = [Fraction(f.pts or 0) * Fraction(f.time_base.numerator, f.time_base.denominator) for f in frames]
-    return times, np.concatenate([f.to_ndarray()[0] for f in frames])
+    return [(f.pts or 0) * f.time_base for f in frames], np.concatenate([f.to_ndarray()[0] for f in frames])
 
 
 @pytest.mark.parametrize(
@@ -234,9 +223,7 @@ def test_sound_is_converted_only_where_it_cannot_be_copied(
     (_, before), (times, after) = samples(windows_sound), samples(tmp_path / f"out{suffix}")
     assert all(0 < later - earlier < Fraction(1, 10) for earlier, later in pairwise(times))
     assert abs(len(before) - len(after)) < 4800
-    lag = np.argmax(np.correlate(before[20_000:60_000], after[21_000:59_000], "valid")) - 1000
-    assert abs(lag) < 1100
-    shift = 21_000 - 20_000 - (lag + 1000)
-    assert np.corrcoef(before[21_000 - shift : 59_000 - shift], after[21_000:59_000])[0, 1] > 0.99
+    start = 20_000 + np.argmax(np.correlate(before[20_000:60_000], after[21_000:59_000], "valid"))
+    assert np.corrcoef(before[start : start + 38_000], after[21_000:59_000])[0, 1] > 0.99
     kept = run.film(windows_sound, "out.mkv", *options)[1]
     assert [data for _, data in kept.packets[1]] == [data for _, data in source.packets[1]]
