@@ -1,7 +1,5 @@
 """A real chaiNNer backend in a process of its own, spoken to as chaiNNer's editor speaks to it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Running a node as chaiNNer runs it, in chaiNNer's own api or in the double of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal

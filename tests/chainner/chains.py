@@ -1,7 +1,5 @@
 """chaiNNer's chains (.chn): their checksum, their check against a backend's nodes, and the request that runs them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -3,8 +3,6 @@
 CHAINNER_SRC names a chaiNNer checkout, CHAINNER_PYTHON the Python that runs it (default: this one).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

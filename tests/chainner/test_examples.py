@@ -1,7 +1,5 @@
 """The example chains are ones that chaiNNer takes for untampered, and fit the nodes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import chains

@@ -3,8 +3,6 @@
 Needs CHAINNER_SRC (a checkout) and CHAINNER_PYTHON (the Python that runs it, with torch, onnx, onnxruntime, openvino).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -27,22 +25,6 @@ PICTURE = ROOT / "export" / "images" / "photo_budgie_branch.webp"
 NODES = {f"aethernet:{path.stem}" for path in (ROOT / "chainner_nodes" / "nodes").glob("[a-z]*.py")}
 LEAST = 50.0  # dB between chaiNNer's output and vsaether's
 
-# openvino's Python package and the OpenVINO of VapourSynth's plugin cannot share a process.
-VSAETHER = """
-import sys
-import numpy as np, vapoursynth as vs, vsaether
-image, engine, backend = np.load(sys.argv[1]), *sys.argv[2:]
-planes = np.atleast_3d(image).transpose(2, 0, 1)
-clip = vs.core.std.BlankClip(None, *image.shape[1::-1], vs.GRAYS if image.ndim == 2 else vs.RGBS, length=1, keep=True)
-def fill(n, f):
-    f = f.copy()
-    for target, plane in zip(f, planes):
-        np.asarray(target)[:] = plane
-    return f
-out = vsaether.upscale(clip.std.ModifyFrame(clip, fill), engine, backend=backend).get_frame(0)
-np.save(sys.argv[1], np.squeeze(np.stack([np.asarray(plane) for plane in out], -1)))
-"""
-
 
 @pytest.fixture(scope="module")
 def backend(checkout: Path, python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
@@ -64,8 +46,7 @@ def contents(checkout: Path) -> dict[Path, bytes]:
 
 def picture(width: int = 120, height: int = 96) -> np.ndarray:
     """The corner of a bundled picture: uint8 RGB."""
-    with Image.open(PICTURE) as image:
-        return np.array(image.convert("RGB"))[:height, :width]
+    return np.array(Image.open(PICTURE).convert("RGB"))[:height, :width]
 
 
 def save(path: Path, image: np.ndarray) -> Path:
@@ -82,12 +63,11 @@ def read16(path: Path) -> np.ndarray:
 
 
 def vsaether(image: np.ndarray, engine: str, runtime: str, folder: Path) -> np.ndarray:
-    """vsaether's result for an 8-bit image, as floats: a process of its own."""
-    path = folder / "image.npy"
-    np.save(path, image.astype(np.float32) / 255)
-    command = [sys.executable, "-c", VSAETHER, path, engine, runtime]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=folder)
-    return np.load(path).clip(0, 1)
+    """What vsaether's command makes of an 8-bit image, as floats."""
+    given, out = save(folder / "given.png", image), folder / "expected.png"
+    command = [sys.executable, "-m", "vsaether.cli", "upscale", given, out, "--engine", engine, "--backend", runtime]
+    subprocess.run([*command, "--overwrite"], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return read16(out)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,7 +1,5 @@
 """Installing into a chaiNNer: what is copied, what is refused, and that nothing of the user's is lost."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
@@ -14,6 +12,9 @@ import presets
 from chainner_nodes import install
 from chainner_nodes.__main__ import main
 from chainner_nodes.install import InstallError
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture(params=["backend/src"])
@@ -48,7 +49,7 @@ def test_sources_are_found_in_checkouts_and_apps(app: Path) -> None:
     assert [*app.rglob("server.py")] == [install.find_source(app) / "server.py"]
 
 
-def test_the_command_installs_what_is_needed_and_takes_it_away(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_installs_what_is_needed_and_takes_it_away(app: Path, capsys: Capture) -> None:
     """The copies import each other, find the released files, and are less than was there before."""
     before = tree(app)
     assert main(["status", str(app)]) == main(["uninstall", str(app)]) == 1
@@ -113,9 +114,7 @@ def test_folders_of_others_are_refused_untouched(app: Path, tmp_path: Path) -> N
     assert tree(app) == before
 
 
-def test_a_manifest_that_leads_outside_and_a_failed_copy_change_nothing(
-    app: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_manifests_that_lead_out_and_failed_copies_change_nothing(app: Path, ours: Path, monkeypatch: Patch) -> None:
     manifest = (ours / install.MANIFEST).read_text()
     for name in ("../../outside.txt", "/outside.txt"):
         claim(ours, name, "")
@@ -137,9 +136,7 @@ def test_a_manifest_that_leads_outside_and_a_failed_copy_change_nothing(
     assert tree(app) == before
 
 
-def test_the_launcher_says_what_this_python_lacks(
-    app: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_launcher_says_what_this_python_lacks(app: Path, monkeypatch: Patch, capsys: Capture) -> None:
     (install.find_source(app) / "server.py").write_text("import sanic_that_is_not_here")
     for name in ("path", "argv"):  # which it changes
         monkeypatch.setattr(sys, name, [*getattr(sys, name)])

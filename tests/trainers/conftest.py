@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 from PIL import Image
+from torch import nn
 
 import arch
 from export.metrics import imresize, to_uint8
@@ -35,7 +36,6 @@ SHORT: dict[str, Any] = {
     "logger.print_freq": 1,
     "logger.use_tb_logger": False,
 }
-FLOAT32: dict[str, Any] = {"use_amp": False, "bfloat16": False}
 QAT: dict[str, Any] = {"network_g.anneal": None}  # which is over then
 AT_1X: dict[str, Any] = {  # not the networks' default scale, so that it must come from the configuration
     "scale": 1,
@@ -137,9 +137,10 @@ def run_python(*command: str | Path, cwd: Path, path: tuple[Path, ...] = ()) -> 
     return output
 
 
-def outer(path: Path) -> float:
-    """The factor on the outer taps that a checkpoint holds."""
-    return max(float(v[1]) for k, v in arch.read_checkpoint(path).items() if k.endswith(".window"))
+def outer(trained: Path | nn.Module) -> float:
+    """The factor on the outer taps, of a checkpoint or of a network."""
+    state = arch.read_checkpoint(trained) if isinstance(trained, Path) else trained.state_dict()
+    return max(float(v[1]) for k, v in state.items() if k.endswith(".window"))
 
 
 class Checkout:
@@ -226,5 +227,6 @@ def wheel(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 def wheel_session(root: Path, data: Path, changes: dict[str, Any]) -> tuple[Path, str]:
     """The experiment's folder and the output of wheel_session.py with small_2x_l1 in an empty folder."""
     (root / "datasets").symlink_to(data)
-    config = NEOSR.configure(root / "float.toml", "small_2x_l1", {"name": "float", **FLOAT32} | changes)
+    float32 = {"name": "float", "use_amp": False, "bfloat16": False}
+    config = NEOSR.configure(root / "float.toml", "small_2x_l1", float32 | changes)
     return root / "experiments" / "float", run_python(HERE / "wheel_session.py", root, "-opt", config, cwd=root)

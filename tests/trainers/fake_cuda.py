@@ -1,10 +1,9 @@
 """Lets trainers that insist on CUDA run on the CPU, for tests only: torch.cuda answers, and "cuda" means the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 import types
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch import nn
@@ -26,10 +25,6 @@ class _CpuMode(TorchFunctionMode):
         return func(*[cpu(a) for a in args], **kwargs)
 
 
-class _Stream:
-    def wait_stream(self, _other: Any) -> None: ...
-
-
 def install() -> None:
     """Replace what the trainers use of torch.cuda, for the rest of this process."""
     import torch._dynamo
@@ -49,8 +44,8 @@ def install() -> None:
     cuda.is_bf16_supported = lambda *_, **__: True
     cuda.empty_cache = lambda: None
     cuda.manual_seed = cuda.manual_seed_all = lambda _seed: None
-    cuda.Stream = _Stream
-    cuda.current_stream = lambda *_: _Stream()
+    cuda.Stream = Mock
+    cuda.current_stream = lambda *_: Mock()
     cuda.stream = lambda _stream: contextlib.nullcontext()
 
     changed: Any = torch

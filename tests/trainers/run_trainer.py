@@ -3,8 +3,6 @@
 HOW is the name of one of our launchers (neosr, trainner_redux), or the path of a trainer's own script.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import runpy

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arch
-from arch.layers import ReparamLargeKernelConv
 from export import pictures, pipeline
 from export.errors import ExportError
 from export.ranges import load_quantized
@@ -21,20 +20,14 @@ from export.source import read
 from training import launch, prepare_qat
 from training.networks import NAMES, factories
 
+from ..nets import randomise
+from .conftest import outer
+
 FACTORIES = {f.__name__: f for f in factories()}
 SMALL = FACTORIES["aether_small"]
 RECIPE: dict[str, Any] = {"norm": "batch", "gate": "relu", "image_residual": True, "tail": "direct"}
 WINDOW = RECIPE | {"deployed_kernel": 5}
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-def random_(model: Any) -> Any:
-    """Fill in weights that make every part count: a fresh network's last convolution is zero."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.02)
-    return model
 
 
 def train_step(model: nn.Module) -> None:
@@ -63,18 +56,9 @@ def loaded(model: Any, state: dict[str, Any]) -> Any:
 def start(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A float checkpoint of aether_small with the recipe's options, window cropped, prepared for training in int8."""
     folder = tmp_path_factory.mktemp("qat")
-    arch.write_checkpoint(random_(SMALL(2, **WINDOW, anneal=0)).state_dict(), folder / "float.safetensors")
+    arch.write_checkpoint(randomise(SMALL(2, **WINDOW, anneal=0)).state_dict(), folder / "float.safetensors")
     prepare_qat.prepare(folder / "float.safetensors", folder / "start.pth", data / "val" / "hr")
     return folder / "start.pth"
-
-
-@pytest.fixture(params=["anneal", "qat"])
-def network(request: pytest.FixtureRequest, start: Path) -> Callable[[], nn.Module]:
-    """A function that builds a network of each form that is no network of arch's; every call gives the same one."""
-    return {
-        "anneal": lambda: random_(SMALL(2, drop_path_rate=0.0, **WINDOW, anneal=10)),
-        "qat": lambda: loaded(SMALL(2, **WINDOW, qat=True), arch.read_checkpoint(start)),
-    }[request.param]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,8 +82,15 @@ def test_the_scale_is_given_or_the_hosts(scale: int) -> None:
 
 
 @pytest.mark.parametrize("averaged", ["torch", "ema_pytorch"])
-def test_moving_averages_copy_the_network(network: Callable[[], nn.Module], averaged: str) -> None:
+@pytest.mark.parametrize("form", ["anneal", "qat"])  # what is no network of arch's
+def test_moving_averages_copy_the_network(start: Path, form: str, averaged: str) -> None:
     """A merged kernel, left over from a forward pass with its gradient, would make deepcopy raise, or be used again."""
+
+    def network() -> nn.Module:
+        if form == "anneal":
+            return randomise(SMALL(2, drop_path_rate=0.0, **WINDOW, anneal=10))
+        return loaded(SMALL(2, **WINDOW, qat=True), arch.read_checkpoint(start))
+
     model = network()
     validate(model)
     train_step(model)
@@ -124,16 +115,14 @@ def test_moving_averages_copy_the_network(network: Callable[[], nn.Module], aver
     copy.deepcopy(inner)
 
 
-def outer(model: nn.Module) -> float:
-    return max(float(v[1]) for k, v in model.state_dict().items() if k.endswith(".window"))
-
-
 def test_annealing_counts_training_batches_and_resumes() -> None:
     model = SMALL(2, **WINDOW, anneal=4)
     seen = [outer(model)]
     for _ in range(2):
         train_step(model)
         validate(model)
+        with torch.no_grad():
+            model(X)  # in training mode, but no step
         seen.append(outer(model))
     resumed = loaded(SMALL(2, **WINDOW, anneal=4), model.state_dict())
     validate(resumed)
@@ -201,25 +190,13 @@ def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, Any],
 
 @pytest.mark.parametrize(("name", "options"), [("aether_tiny", {}), ("aether_small", {}), ("aether_small", WINDOW)])
 def test_deploy_loads_fused_checkpoints(name: str, options: dict[str, Any]) -> None:
-    model = random_(FACTORIES[name](2, **options))
+    model: Any = randomise(FACTORIES[name](2, **options))
     if "deployed_kernel" in options:
         model.anneal(0.0)
     deployed = loaded(FACTORIES[name](2, **options, deploy=True), arch.fuse(model).state_dict())
-    assert torch.allclose(validate(deployed), model.eval()(X), atol=1e-5)
+    assert torch.allclose(validate(deployed), model.eval()(X), atol=1e-4)
     validate(deployed)
     AveragedModel(deployed)
-
-
-def test_fused_init_loads_public_fused_checkpoints() -> None:
-    """Of the public layout's fused form: one depthwise kernel with a bias, everything else as in training."""
-    model = random_(SMALL(2))
-    state = {k: v for k, v in model.state_dict().items() if ".conv.lk_" not in k and ".conv.sk_" not in k}
-    for name, block in model.named_modules():
-        if isinstance(block, ReparamLargeKernelConv):
-            kernel, bias = block.kernel_and_bias()
-            state |= {f"{name}.fused_conv.weight": kernel.detach(), f"{name}.fused_conv.bias": bias.detach()}
-    fused = loaded(SMALL(2, fused_init=True), state)
-    assert torch.allclose(validate(fused), model.eval()(X), atol=1e-6)
 
 
 def test_qat_needs_a_start_checkpoint_and_float32(start: Path) -> None:

@@ -1,7 +1,5 @@
 """Fixtures of the training tests: pictures, the training script on them, and a run that is finished."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import shutil
@@ -16,6 +14,8 @@ from PIL import Image
 
 import arch
 from training import data, train
+
+from ..nets import same as same
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -94,10 +94,6 @@ class Runs:
 def trained(out: Path, kind: str = "notfused") -> State:
     """The result of a stage in a run's folder."""
     return arch.read_checkpoint(out / f"{kind}.pth")
-
-
-def same(first: State, second: State) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -31,7 +31,6 @@ def test_every_candidate_is_a_configuration_of_the_training_script(groups: Group
         budgets = set()
         for config in entries.values():
             path.write_text(tomli_w.dumps(config))
-            assert tomllib.loads(path.read_text()) == config
             read, stage = train.read_config(path, "float")
             train.build_network(read, None)
             budgets.add((stage.steps, stage.batch, stage.patch))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tomli_w
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 import arch
@@ -24,31 +25,20 @@ from training.data import VALIDATION_CROP
 from .conftest import Capture, toy
 
 Written = Callable[..., Path]
-OWN = "aethernet"
-BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked}))"
 
 
-def needed(*names: str) -> set[str]:
-    """Distributions with all that they require, extras left out."""
-    found: set[str] = set()
-    queue = list(names)
-    while queue:
-        name = queue.pop().lower().replace("_", "-")
-        if name not in found:
-            found.add(name)
-            requirements = [Requirement(r) for r in metadata.requires(name) or []]
-            queue += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
+def needed(name: str) -> set[str]:
+    """A distribution with all that it requires, extras left out."""
+    required = [Requirement(r) for r in metadata.requires(name) or []]
+    names = [r.name for r in required if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return {canonicalize_name(name), *(inner for n in names for inner in needed(n))}
 
 
 def blocked_packages() -> list[str]:
     """The import names of every installed package that torch, numpy and Pillow do not need, but our own."""
-    allowed = {OWN, *needed("torch", "numpy", "pillow")}
-    packages = {
-        package: {name.lower().replace("_", "-") for name in names}
-        for package, names in metadata.packages_distributions().items()
-    }
-    return sorted(package for package, names in packages.items() if not names & allowed)
+    allowed = {"aethernet", *needed("torch"), *needed("numpy"), *needed("pillow")}
+    packages = metadata.packages_distributions().items()
+    return sorted(package for package, names in packages if not allowed & set(map(canonicalize_name, names)))
 
 
 def pack(*words: object) -> int:
@@ -94,7 +84,7 @@ def test_a_bundle_trains_in_an_empty_folder(photos: Path, init: Path, written: W
     there = tmp_path / "there"
     shutil.move(out, there)
     (tmp_path / "block").mkdir()
-    (tmp_path / "block" / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked))
+    (tmp_path / "block" / "sitecustomize.py").write_text(f"import sys; sys.modules.update(dict.fromkeys({blocked}))")
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": f".:{tmp_path / 'block'}"}
     done = subprocess.run([there / "run.sh", "all", "all"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,12 +19,9 @@ from .conftest import Capture, Patch, Runs
 
 NETWORKS = """
 from torch import nn
-def nearest():
-    return nn.Upsample(scale_factor=2)
-def smooth():
-    return nn.Upsample(scale_factor=2, mode="bicubic")
-def number():
-    return 3
+nearest = lambda: nn.Upsample(scale_factor=2)
+smooth = lambda: nn.Upsample(scale_factor=2, mode="bicubic")
+number = lambda: 3
 """
 
 
@@ -47,11 +44,8 @@ def test_a_tile_is_the_nearer_answer(images: Path, networks: Path, tmp_path: Pat
     assert run_answers(*given, "--out", tmp_path / "both", "--mean", mean, mean, "--only", "2") == 0
     pixels, _ = read_images(images, 32)
     alone, both = (read_answers(tmp_path / folder, pixels) for folder in ("alone", "both"))
-
-    def error(answer: np.ndarray, name: str) -> float:
-        return float(np.square(answer.astype(float) - pixels[name]).mean())
-
-    assert error(both["0.png"], "0.png") < 0.8 * error(alone["0.png"], "0.png")  # smooth pictures
+    far, near = (np.square(answer["0.png"].astype(float) - pixels["0.png"]).mean() for answer in (alone, both))
+    assert near < 0.8 * far  # smooth pictures
     assert np.array_equal(both["2.png"], alone["2.png"])
     with pytest.raises(DataError, match="no answer"):
         read_answers(tmp_path / "nowhere", pixels)
@@ -133,12 +127,7 @@ def test_the_curves_of_a_run_are_drawn(net: Path, tmp_path: Path, monkeypatch: P
     (tmp_path / "blind").mkdir()
     (tmp_path / "blind" / "curve_float.csv").write_text(f"{HEADER}2,0.5,nan,0.1\n4,0.25,nan,0.1\n")
     drawn, save = [], figure.Figure.savefig
-
-    def watched(self: object, *args: object, **options: object) -> None:
-        drawn.append(self)
-        save(self, *args, **options)
-
-    monkeypatch.setattr(figure.Figure, "savefig", watched)
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **o: (drawn.append(self), save(self, *a, **o)))
     out = tmp_path / "curves.png"
     assert plot.main([str(net), str(tmp_path / "blind"), "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from export.metrics import imresize
-from training import train
-from training.data import Batch, Batches, reduced, validation_set
+from training.data import Batches, reduced, validation_set
 from training.errors import DataError
 from training.images import read_images
 
@@ -70,9 +69,8 @@ def test_flat_and_bilevel_crops(images: Path) -> None:
     """One colour; or black and white in each channel, where two of four pixels are white one way in a crop."""
     pixels, _ = read_images(images, 32)
 
-    def batch(**kinds: float) -> tuple[torch.Tensor, torch.Tensor]:
-        options = {"flat": 0.0, **kinds}
-        return Batches(pixels, 2, 16, 16, seed=0, device="cpu", **options).batch(0)[:2]  # pyright: ignore
+    def batch(flat: float = 0.0, bilevel: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        return Batches(pixels, 2, 16, 16, seed=0, flat=flat, bilevel=bilevel, device="cpu").batch(0)[:2]
 
     for part in batch(flat=1.0):
         assert torch.equal(part, part[:, :, :1, :1].expand_as(part))
@@ -90,14 +88,8 @@ def test_flat_and_bilevel_crops(images: Path) -> None:
 
 
 def test_both_stages_take_bilevel_crops(run: Runs, monkeypatch: Patch) -> None:
-    seen: list[Batch] = []
-
-    class Seen(Batches):
-        def crops(self) -> Batch:
-            seen.append(super().crops())
-            return seen[-1]
-
-    monkeypatch.setattr(train, "Batches", Seen)
+    seen, crops = [], Batches.crops
+    monkeypatch.setattr(Batches, "crops", lambda self: (seen.append(crops(self)), seen[-1])[1])
     stage = {"bilevel": 1.0, "flat": 0.0, "steps": 2}
     run.stages("net", float=stage, qat=stage)
     assert len(seen) == 2 + 2 + 2  # and those of calibration

@@ -95,8 +95,7 @@ def test_tritons_depthwise_convolution_is_torchs() -> None:
 def test_the_average_is_exponential() -> None:
     averages, values = [torch.zeros(3), torch.ones(2)], [torch.ones(3), torch.zeros(2)]
     accelerate.moving_average(averages, values, torch.tensor(0.9))
-    assert torch.allclose(averages[0], torch.full((3,), 0.1))
-    assert torch.allclose(averages[1], torch.full((2,), 0.9))
+    torch.testing.assert_close(averages, [torch.full((3,), 0.1), torch.full((2,), 0.9)])
 
 
 needs_compiler = pytest.mark.skipif(

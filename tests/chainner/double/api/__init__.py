@@ -31,25 +31,7 @@ class Progress(ABC):
         if self.aborted:
             raise Aborted
 
-    def suspend(self) -> None:
-        self.check_aborted()
-
-    def sub_progress(self, offset: float, length: float) -> Progress:
-        return _SubProgress(self, offset, length)
-
-
-@dataclass
-class _SubProgress(Progress):
-    parent: Progress
-    offset: float
-    length: float
-
-    @property
-    def aborted(self) -> bool:
-        return self.parent.aborted
-
-    def set_progress(self, progress: float) -> None:
-        self.parent.set_progress(self.offset + progress * self.length)
+    suspend = check_aborted
 
 
 @dataclass
@@ -65,11 +47,11 @@ class NodeContext(Progress):
 
 
 class _Socket:
-    """An input or output; its type is shown by chaiNNer's editor alone."""
+    """An input or output, without its type, which chaiNNer's editor alone shows."""
 
     id = -1
 
-    def __init__(self, type_: Any, label: str):
+    def __init__(self, label: str):
         self.label = label
 
     def with_id(self, id: int):

@@ -8,14 +8,13 @@ import numpy as np
 import spandrel
 from api import BaseInput
 
-from ..impl.onnx.model import OnnxGeneric
 from ..impl.upscale.auto_split_tiles import CUSTOM, ESTIMATE, MAX_TILE_SIZE, NO_TILING, TILE_SIZE_256
 from .outputs import checked_image
 
 
 class DropDownInput(BaseInput):
     def __init__(self, input_type: str, label: str, options: list[dict[str, Any]], default_value: Any = None):
-        super().__init__(input_type, label)
+        super().__init__(label)
         self.values = [option["value"] for option in options]
         self.default = self.values[0] if default_value is None else default_value
         assert self.default in self.values
@@ -42,25 +41,20 @@ class BoolInput(DropDownInput):
         return bool(super().enforce(value))
 
 
-class TileSizeDropdown(DropDownInput):
-    def __init__(self):
-        values = [ESTIMATE, MAX_TILE_SIZE, NO_TILING, 128, TILE_SIZE_256, 512, 1024, 2048, 4096, CUSTOM]
-        super().__init__("TileSize", "Tile Size", [{"value": v} for v in values])
+def TileSizeDropdown():
+    values = [ESTIMATE, MAX_TILE_SIZE, NO_TILING, 128, TILE_SIZE_256, 512, 1024, 2048, 4096, CUSTOM]
+    return DropDownInput("TileSize", "Tile Size", [{"value": v} for v in values])
 
 
 class NumberInput(BaseInput):
     def __init__(self, label: str, *, min: int, max: None, default: int, unit: str):
-        super().__init__("number", label)
-        self.default, self.min = default, min
-
-    def enforce(self, value: object) -> int:
-        assert isinstance(value, int | float)
-        return round(value) if value >= self.min else self.min
+        super().__init__(label)
+        self.default = default
 
 
 class ImageInput(BaseInput):
     def __init__(self, label: str = "Image", *, channels: int | None = None):
-        super().__init__("Image", label)
+        super().__init__(label)
         self.channels = channels
 
     def enforce(self, value: object) -> np.ndarray:
@@ -69,7 +63,7 @@ class ImageInput(BaseInput):
 
 class DirectoryInput(BaseInput):
     def __init__(self, label: str, must_exist: bool = True):
-        super().__init__("Directory", label)
+        super().__init__(label)
         self.must_exist = must_exist
 
     def enforce(self, value: object) -> Path:
@@ -82,24 +76,17 @@ def PthFileInput(primary_input: bool):
     return DirectoryInput("Model")
 
 
-class RelativePathInput(BaseInput):
-    def __init__(self, label: str):
-        super().__init__("string", label)
+RelativePathInput = BaseInput
 
 
 class SrModelInput(BaseInput):
     def __init__(self, *, input_type: str):
-        super().__init__(input_type, "Model")
+        super().__init__("Model")
 
     def enforce(self, value: object) -> spandrel.ImageModelDescriptor:
         assert isinstance(value, spandrel.ImageModelDescriptor) and value.purpose in ("SR", "Restoration")
         return value
 
 
-class OnnxGenericModelInput(BaseInput):
-    def __init__(self):
-        super().__init__("OnnxModel", "Model")
-
-    def enforce(self, value: object) -> OnnxGeneric:
-        assert isinstance(value, OnnxGeneric)
-        return value
+def OnnxGenericModelInput():
+    return BaseInput("Model")

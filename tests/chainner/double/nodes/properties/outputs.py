@@ -17,7 +17,7 @@ def checked_image(value: object, channels: int | None) -> np.ndarray:
 
 class ImageOutput(BaseOutput):
     def __init__(self, label: str, *, image_type: str, channels: int | None = None, assume_normalized: bool):
-        super().__init__(image_type, label)
+        super().__init__(label)
         self.channels = channels
 
     def enforce(self, value: object) -> np.ndarray:
@@ -28,16 +28,13 @@ class ImageOutput(BaseOutput):
 
 class ModelOutput(BaseOutput):
     def __init__(self, model_type: str, *, kind: str):
-        super().__init__(model_type, "Model")
+        super().__init__("Model")
 
 
 OnnxModelOutput = ModelOutput
 
 
 class TextOutput(BaseOutput):
-    def __init__(self, label: str):
-        super().__init__("string", label)
-
     def enforce(self, value: object) -> str:
         assert isinstance(value, str)
         return value

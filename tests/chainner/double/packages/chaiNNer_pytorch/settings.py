@@ -17,10 +17,7 @@ class PyTorchSettings:
     gpu_index: int
     budget_limit: int
     force_cache_wipe: bool = False
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
+    device = torch.device("cpu")
 
 
 def get_settings(context: NodeContext) -> PyTorchSettings:

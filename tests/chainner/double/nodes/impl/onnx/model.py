@@ -14,8 +14,4 @@ class OnnxGeneric:
     info: OnnxInfo
 
 
-class OnnxRemBg(OnnxGeneric):
-    pass
-
-
-OnnxModel = OnnxGeneric | OnnxRemBg
+OnnxModel = OnnxGeneric

@@ -1,6 +1,6 @@
 """Double of chaiNNer's tiling, without its blending: of overlapping tiles, the later one counts."""
 
-import math
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -24,12 +24,10 @@ def auto_split(
 ) -> np.ndarray:
     height, width, _ = get_h_w_c(img)
     whole, size = Region(0, 0, width, height), tiler.starting_tile_size(width, height)
-    columns, rows = math.ceil(width / size), math.ceil(height / size)
-    tile_width, tile_height = math.ceil(width / columns), math.ceil(height / rows)
+    corners = list(itertools.product(range(0, height, size), range(0, width, size)))
     result = np.zeros(0)
-    for number in range(columns * rows):
-        tile = Region(number % columns * tile_width, number // columns * tile_height, tile_width, tile_height)
-        region = tile.add_padding(Padding.all(overlap)).intersect(whole)
+    for done, (y, x) in enumerate(corners, 1):
+        region = Region(x, y, size, size).add_padding(Padding.all(overlap)).intersect(whole)
         part = upscale(region.read_from(img), region)
         if isinstance(part, Split):
             return auto_split(img, upscale, Tiler(size // 2), overlap=overlap, progress=progress)
@@ -39,5 +37,5 @@ def auto_split(
         top, left = region.y * scale, region.x * scale
         result[top : top + part.shape[0], left : left + part.shape[1]] = part
         if progress is not None:
-            progress.set_progress((number + 1) / (columns * rows))
+            progress.set_progress(done / len(corners))
     return result
