@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,39 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 MakeEngine = Callable[..., Path]
 
-LINEAR = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
-"""Weights of the pixel before, the pixel itself and the one after, for both of the pixels that replace one at 2x."""
-
 
 def _image(scale: int, linear: bool) -> np.ndarray:
-    """A convolution that makes scale * scale channels of each: DepthToSpace of it is the larger image, by repeating
-    pixels or, at 2x, by linear interpolation.
-    """
+    """A convolution of which DepthToSpace is the larger image, by repeating pixels or, at 2x, linear interpolation."""
     if not linear:
         return np.repeat(np.eye(3), scale * scale, 0)[:, :, None, None]
-    phases = np.einsum("ya,xb->yxab", LINEAR, LINEAR).reshape(4, 3, 3)
+    # weights of the pixel before, the pixel itself and the one after, for both of those that replace it
+    line = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+    phases = np.einsum("ya,xb->yxab", line, line).reshape(4, 3, 3)
     return np.einsum("oi,pab->opiab", np.eye(3), phases).reshape(12, 3, 3, 3)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Acted by a limit on the size of files: a write itself fails half-way."""
+    resource = pytest.importorskip("resource", reason="a limit on the size of files is needed to act a full disk")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def tensor(graph: onnx.GraphProto, end: str) -> TensorProto:
+    """A graph's constant by its name, or the first one of which the name ends so."""
+    return next(each for each in graph.initializer if each.name.endswith(end))
+
+
+def rewrite(graph: onnx.GraphProto, end: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Give such a constant other numbers, in its type."""
+    found = tensor(graph, end)
+    values = numpy_helper.to_array(found)
+    found.CopyFrom(numpy_helper.from_array(np.asarray(change(values), values.dtype), found.name))
 
 
 def build_engine(
@@ -89,17 +111,11 @@ def build_engine(
         last = last if final else node("Relu", [last], f"relu{index}")
     if kernels:
         total = node("Add", [total, last], "total")
-    shuffled = node(
-        "DepthToSpace", [total], "half_output" if real is np.float16 else "output", blocksize=scale, mode="CRD"
-    )
-    cast(shuffled, "output", TensorProto.FLOAT)
-
-    def tensor(name: str, height: str, width: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, height, width])
-
-    graph = helper.make_graph(
-        nodes, "toy", [tensor("input", "h", "w")], [tensor("output", "sh", "sw")], initializer=weights
-    )
+    large = "half_output" if precision == "fp16" else "output"
+    cast(node("DepthToSpace", [total], large, blocksize=scale, mode="CRD"), "output", TensorProto.FLOAT)
+    shapes = {"input": ["batch", 3, "h", "w"], "output": ["batch", 3, "sh", "sw"]}
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "toy", *ends, initializer=weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     radius = max(sum(kernel // 2 for kernel in kernels), image.shape[-1] // 2)
     # Input and output of the widest layer, and the result.
@@ -138,12 +154,3 @@ def toy_engine(make_engine: MakeEngine) -> str:
 def identity_engine(make_engine: MakeEngine) -> str:
     """A 2x engine that repeats pixels: every colour stays as it is."""
     return str(make_engine(kernels=()))
-
-
-@pytest.fixture(scope="session")
-def presets_dir() -> Path:
-    """The folder of the installed presets; the test is skipped, aloud, while there are none."""
-    presets = pytest.importorskip("presets", reason="the package presets is not installed")
-    if not presets.names():
-        pytest.skip("there are no presets yet")
-    return presets.DIR

@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,10 +100,8 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 @lru_cache(maxsize=8)
 def picture(name: str) -> Image.Image:
-    """A picture bundled with the package export, which is not imported."""
-    spec = find_spec("export")
-    assert spec is not None and spec.origin is not None
-    with Image.open(Path(spec.origin).parent / "images" / name) as file:
+    """A picture bundled with the package export."""
+    with Image.open(Path(__file__).parents[1] / "export" / "images" / name) as file:
         return file.convert("RGBA")
 
 

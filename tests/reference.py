@@ -1,6 +1,5 @@
 """The networks restated in float64, from the description of their formulas and keys alone: what tests compare with."""
 
-import math
 from typing import Any
 
 import torch
@@ -29,10 +28,7 @@ def restated(model: Upscaler, image: Tensor) -> Tensor:
 
 
 def compare(model: Upscaler, image: Tensor) -> Upscaler:
-    """The network and its deployed form give what the formulas say of the one's and of the other's state dict.
-
-    Returns the deployed form.
-    """
+    """Assert that a network and its deployed form, which is returned, give what the formulas say of their weights."""
     fused = arch.fuse(model)
     with torch.inference_mode():
         expected = restated(model, image)
@@ -57,12 +53,12 @@ def net(state: State, image: Tensor, scale: int, img_range: float) -> Tensor:
     if has(state, "conv_before_upsample."):
         y = F.leaky_relu(conv(state, "conv_before_upsample.0", y), 0.01)
         for name, factor in steps("upsample.", scale):
-            y = pixel_shuffle(conv(state, name, y), factor)
+            y = F.pixel_shuffle(conv(state, name, y), factor)
         y = conv(state, "conv_last", y)
     else:
-        y = pixel_shuffle(conv(state, "conv_last", y), scale)
+        y = F.pixel_shuffle(conv(state, "conv_last", y), scale)
     if has(state, "image_residual"):
-        y = y + nearest(x, scale)
+        y = y + F.interpolate(x, scale_factor=scale)
     return y / img_range + mean
 
 
@@ -72,7 +68,7 @@ def tiny(state: State, image: Tensor, scale: int) -> Tensor:
     for i, name in enumerate(names):
         floor = float(state["floors"][i]) if "floors" in state else 0.0
         y = branches(state, name, y).clamp(min=floor)
-    return pixel_shuffle(branches(state, "conv_last", y), scale) + nearest(image, scale)
+    return F.pixel_shuffle(branches(state, "conv_last", y), scale) + F.interpolate(image, scale_factor=scale)
 
 
 def branches(state: State, name: str, x: Tensor) -> Tensor:
@@ -104,7 +100,7 @@ def later(state: State, image: Tensor, scale: int, res_scale: float) -> Tensor:
     y = conv(state, "conv_after_body", y) + y
     y = F.leaky_relu(conv(state, "conv_before_upsample.0", y), 0.01)
     for name, factor in steps("upsample.blocks.", scale) or [("upsample.blocks.0", 1)]:
-        y = pixel_shuffle(conv(state, name, y), factor)
+        y = F.pixel_shuffle(conv(state, name, y), factor)
     return conv(state, "conv_last", y) + 0.5
 
 
@@ -157,25 +153,11 @@ def gated(state: State, name: str, x: Tensor) -> Tensor:
         main = conv(state, f"{name}.conv_main", x)
     else:
         gate, main = conv(state, f"{name}.fc1_gate", x), conv(state, f"{name}.fc1_main", x)
-    if name.startswith("stages."):
-        gate = gate / (1 + torch.exp(-gate))
-    elif f"{name}.relu_gate" in state:
-        gate = gate.clamp(min=0)
-    else:
-        gate = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
-    return conv(state, f"{name}.conv_out" if has(state, f"{name}.conv_out.") else f"{name}.fc2", gate * main)
+    act = F.silu if name.startswith("stages.") else F.relu if f"{name}.relu_gate" in state else F.gelu
+    return conv(state, f"{name}.conv_out" if has(state, f"{name}.conv_out.") else f"{name}.fc2", act(gate) * main)
 
 
 def steps(prefix: str, scale: int) -> list[tuple[str, int]]:
     """Name and PixelShuffle factor of the convolutional tail's convolutions."""
     factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[scale]
     return [(f"{prefix}{2 * i}", factor) for i, factor in enumerate(factors)]
-
-
-def pixel_shuffle(x: Tensor, s: int) -> Tensor:
-    n, c, h, w = x.shape
-    return x.view(n, c // (s * s), s, s, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // (s * s), h * s, w * s)
-
-
-def nearest(image: Tensor, scale: int) -> Tensor:
-    return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)

@@ -91,12 +91,10 @@ def test_pickles_are_read_and_code_in_them_is_refused_and_not_run(
 def test_whole_modules_are_refused_by_name_and_without_unsafe_advice(tmp_path: Path) -> None:
     saved(torch.nn.Linear(1, 1), tmp_path / "module.pt")
     torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), tmp_path / "script.pt")
-    for name, said in (
-        ("module", r"holds torch\.nn\.modules\.linear\.Linear; only"),
-        ("script", "TorchScript archive"),
-    ):
-        with pytest.raises(arch.CheckpointError, match=said) as caught:
-            arch.read_checkpoint(tmp_path / f"{name}.pt")
+    said = {"module.pt": r"holds torch\.nn\.modules\.linear\.Linear; only", "script.pt": "TorchScript archive"}
+    for name, message in said.items():
+        with pytest.raises(arch.CheckpointError, match=message) as caught:
+            arch.read_checkpoint(tmp_path / name)
         assert "weights_only" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
@@ -167,12 +165,8 @@ def test_missing_foreign_and_too_large_files(state: State, tmp_path: Path, monke
     (tmp_path / "net.onnx").write_bytes(b"x")
     (tmp_path / "net").write_bytes(b"x")
     monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
-    for name, said in (
-        ("none.pth", "there is no such file"),
-        (".", "there is no such file"),
-        ("net.onnx", r"allowed are \.safetensors, \.pth"),
-        ("net", r"allowed are \.safetensors, \.pth"),
-        ("net.pth", "at most 1,000 is read"),
-    ):
-        with pytest.raises(arch.CheckpointError, match=said):
+    said = dict.fromkeys(("none.pth", "."), "there is no such file") | {"net.pth": "at most 1,000 is read"}
+    said |= dict.fromkeys(("net.onnx", "net"), r"allowed are \.safetensors, \.pth")
+    for name, message in said.items():
+        with pytest.raises(arch.CheckpointError, match=message):
             arch.read_checkpoint(tmp_path / name)

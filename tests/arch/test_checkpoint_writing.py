@@ -11,6 +11,7 @@ from torch import Tensor
 import arch
 from arch import checkpoint
 
+from ..conftest import full_disk
 from ..nets import same
 
 State = dict[str, Tensor]
@@ -53,18 +54,12 @@ def test_bytes_depend_on_names_tensors_and_origin_alone(state: State, suffix: st
 
 @SUFFIXES
 def test_a_failed_write_leaves_what_was_there(state: State, suffix: str, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource", reason="a limit on the size of files is needed to act a full disk")
     path = tmp_path / f"net{suffix}"
     arch.write_checkpoint(state, path)
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        for target in (path, tmp_path / f"new{suffix}"):
-            with pytest.raises(arch.CheckpointError, match=r"not written .*too large"):
-                arch.write_checkpoint(state, target)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
+    before = path.read_bytes()
+    for target in (path, tmp_path / f"new{suffix}"):
+        with full_disk(), pytest.raises(arch.CheckpointError, match=r"not written .*too large"):
+            arch.write_checkpoint(state, target)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

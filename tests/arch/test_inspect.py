@@ -60,6 +60,7 @@ def mixed(config: arch.Config, other: arch.Config, name: str = "") -> State:
     return state_of(config) | {k: v for k, v in state_of(other).items() if k.startswith(name)}
 
 
+DIRECT = state_of(net(tail="direct"))
 FIRST, LOST, WINDOW = "conv_first.weight", "layers.1.0.conv.fused_conv.", "layers.0.0.conv.window"
 WRONG: dict[str, tuple[State, str]] = {  # and what is said
     "nothing": ({}, "not an AetherNet"),
@@ -69,12 +70,9 @@ WRONG: dict[str, tuple[State, str]] = {  # and what is said
     "no channels": (state_of(net()) | {FIRST: torch.zeros(12, 0, 3, 3)}, "shape"),
     "a foreign key": (state_of(net()) | {"layers.0.0.attention": torch.zeros(1)}, r"foreign.*attention does not"),
     "two of them": (state_of(net()) | {"a": torch.zeros(1), "b": torch.zeros(1)}, "and 1 more do not belong"),
-    "scale 5": (state_of(net(tail="direct")) | {"conv_last.weight": torch.zeros(75, 12, 3, 3)}, "scale is 5"),
-    "scale 6": (state_of(net(tail="direct")) | {"conv_last.weight": torch.zeros(108, 12, 3, 3)}, "scale is 6"),
-    "no square": (
-        state_of(net(tail="direct")) | {"conv_last.weight": torch.zeros(15, 12, 3, 3)},
-        "no square of a scale",
-    ),
+    "scale 5": (DIRECT | {"conv_last.weight": torch.zeros(75, 12, 3, 3)}, "scale is 5"),
+    "scale 6": (DIRECT | {"conv_last.weight": torch.zeros(108, 12, 3, 3)}, "scale is 6"),
+    "no square": (DIRECT | {"conv_last.weight": torch.zeros(15, 12, 3, 3)}, "no square of a scale"),
     "even": (state_of(net()) | {"layers.0.0.conv.lk_conv.weight": torch.zeros(12, 1, 6, 6)}, "lk_kernel is 6"),
     "one fused block": (mixed(net(), net(fused="kernel"), "layers.1.0.conv"), "mixed AetherNet"),
     "one unfused block": (mixed(net(fused="kernel"), net(), "layers.0.0.conv"), "mixed AetherNet"),

@@ -70,9 +70,7 @@ SAVED: dict[str, Callable[[State, State], State]] = {
         f"_fsdp_wrapped_module._orig_mod.{k.replace('.0.0.', '.0._orig_mod.0._checkpoint_wrapped_module.')}": v
         for k, v in state.items()
     },
-    "the compiled network beside itself, by Lightning": lambda state, raw: (
-        under("net.", state) | under("compiled._orig_mod.", state)
-    ),
+    "compiled and not, by Lightning": lambda state, raw: under("net.", state) | under("compiled._orig_mod.", state),
     "names that lost their dots, by LitEma": lambda state, raw: (
         under("model.", raw)
         | {f"model_ema.{k.replace('.', '')}": v for k, v in state.items()}

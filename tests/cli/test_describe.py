@@ -37,14 +37,14 @@ def printed(capfd: pytest.CaptureFixture[str]) -> Printed:
 
 
 def test_one_damaged_preset_is_told_among_the_others(
-    printed: Printed, monkeypatch: pytest.MonkeyPatch, presets_dir: Path, tmp_path: Path
+    printed: Printed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its row says what is wrong with it; the others are listed, and can be used."""
     listed = [line.split()[0] for line in printed("engines")]
     assert {f"{name}_fp32" for name in presets.names()} <= set(listed)
     whole, cut, other = presets.names()[:3]
     for name in (whole, cut, other):
-        shutil.copytree(presets_dir / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+        shutil.copytree(presets.DIR / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
     for path in (tmp_path / cut).glob("*int8*.onnx"):
         path.write_bytes(path.read_bytes()[:-100])
     (tmp_path / other / "preset.json").write_text("{")

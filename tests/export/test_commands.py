@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,28 +68,19 @@ def test_commands_and_functions(checkpoint: Path, tiny: arch.Upscaler, images: l
     assert [d.dim_value for d in dims] == [1, 3, 32, 48]
 
 
-@pytest.mark.parametrize(("command", "name"), [(fuse.main, "fused.pth"), (onnx.main, "net.onnx")])
 def test_an_existing_file_is_not_replaced(
-    command: Callable[[list[str]], int],
-    name: str,
-    checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / name
-    target.write_bytes(b"mine")
-    assert command([str(checkpoint), str(target)]) == 1
-    assert "--overwrite" in capsys.readouterr().err
-    assert target.read_bytes() == b"mine"
-    if name == "net.onnx":  # nor by one that fails its check
-        with monkeypatch.context() as patch:
-            patch.setitem(verify.TOLERANCE, "fp32", -1.0)
-            assert command([str(checkpoint), str(target), "--overwrite"]) == 1
+    for command, target in ((fuse.main, tmp_path / "fused.pth"), (onnx.main, tmp_path / "net.onnx")):
+        target.write_bytes(b"mine")
+        assert command([str(checkpoint), str(target)]) == 1
+        assert "--overwrite" in capsys.readouterr().err
         assert target.read_bytes() == b"mine"
-        assert not list(tmp_path.glob(".*"))
-    assert command([str(checkpoint), str(target), "--overwrite"]) == 0
-    assert target.read_bytes() != b"mine"
+        assert command([str(checkpoint), str(target), "--overwrite"]) == 0
+        assert (made := target.read_bytes()) != b"mine"
+    monkeypatch.setitem(verify.TOLERANCE, "fp32", -1.0)  # nor by one that fails its check
+    assert onnx.main([str(checkpoint), str(target), "--overwrite"]) == 1
+    assert target.read_bytes() == made and not list(tmp_path.glob(".*"))
 
 
 def test_what_training_imports_needs_torch_alone() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,11 +15,11 @@ import arch
 from arch import registry
 from export import build, ranges
 
+from ..vsaether.conftest import python
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "develop" / "add-a-network.md"
 COLOUR = (0.2, 0.5, 0.7)
 FILTER = """
-import sys
-import vapoursynth as vs
 import vsaether
 clip = vs.core.std.BlankClip(format=vs.RGBS, width=24, height=20, length=1, color={colour})
 frame = vsaether.upscale(clip, sys.argv[1], backend="ov").get_frame(0)
@@ -69,8 +68,7 @@ def test_its_int8_engine_runs_in_the_filter(toy: arch.Upscaler, tmp_path: Path) 
     ((file, facts),) = ((f, e) for f, e in report["files"].items() if e["kind"] == "int8")
     assert (report["name"], report["receptive_radius"]) == ("toy_2x", 4)
     assert list(facts["float_convolutions"]) == ["tail"]
-    command = [sys.executable, "-c", FILTER.format(colour=COLOUR), str(tmp_path / "out" / file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # the filter has an OpenVINO of its own
+    done = python(FILTER.format(colour=COLOUR), tmp_path / "out" / file)  # the filter has an OpenVINO of its own
     assert done.returncode == 0, done.stderr
     width, height, *colour = (float(word) for word in done.stdout.split())
     assert (width, height) == (48, 40)

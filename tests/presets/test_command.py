@@ -5,6 +5,7 @@ import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,10 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_what_goes_wrong_is_one_line(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def command() -> None:
-        raise error
-
-    assert run_command("export.x", command) == code
+    assert run_command("export.x", Mock(side_effect=error)) == code
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("export.x: ") and said in captured.err
@@ -55,11 +53,7 @@ def test_the_version_is_that_of_setup_cfg(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "setup.cfg").write_text("[metadata]\nname = another\nversion = 9\n")
     monkeypatch.setattr(importlib.metadata, "version", {"aethernet": "1.2"}.__getitem__)
     assert versions.version.__wrapped__() == "1.2"
-
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.setattr(importlib.metadata, "version", Mock(side_effect=importlib.metadata.PackageNotFoundError))
     assert versions.version.__wrapped__() == "unknown"
 
 

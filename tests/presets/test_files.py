@@ -2,10 +2,9 @@
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,13 +15,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def refuse(number: int) -> Callable[..., Any]:
-    """A system call that fails."""
-
-    def call(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return call
+def error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 def test_a_file_is_written_or_replaced_under_any_name_there_can_be(tmp_path: Path) -> None:
@@ -39,8 +33,7 @@ def test_all_or_none_and_what_was_there_stays(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="directory"):
         files.write_all({tmp_path / "folder": b"2", tmp_path / "a": b"1"})
-    flushes = iter([lambda *_: None, refuse(errno.ENOSPC)])
-    monkeypatch.setattr(os, "fsync", lambda handle: next(flushes)(handle))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=[None, error(errno.ENOSPC)]))
     with pytest.raises(OSError, match="No space"):
         files.write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"})
     assert (tmp_path / "a").read_bytes() == b"before"
@@ -61,7 +54,7 @@ def test_a_new_file_takes_nobodys_name(tmp_path: Path, monkeypatch: pytest.Monke
             files.create(new, b"")
         assert (target.read_bytes(), new.read_bytes()) == (b"mine", b"second")
         new.unlink()
-        monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+        monkeypatch.setattr(os, "link", Mock(side_effect=error(errno.EPERM)))
 
 
 def test_flushing_where_folders_cannot_be_opened_or_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +69,8 @@ def test_flushing_where_folders_cannot_be_opened_or_flushed(tmp_path: Path, monk
         files.write(tmp_path / "a", b"1")
         files.sync(tmp_path / "a")
         assert names(tmp_path) == ["a"]
-    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=error(errno.EINVAL)))
     files.sync(tmp_path)
-    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=error(errno.EIO)))
     with pytest.raises(OSError, match="Input/output"):
         files.sync(tmp_path)

@@ -11,16 +11,7 @@ from presets import engine
 from presets.errors import EngineFileError
 from presets.tensorrt import half_around_int8
 
-from ..conftest import MakeEngine
-
-
-def tensor(model: ModelProto, name: str) -> TensorProto:
-    return next(each for each in model.graph.initializer if each.name == name)
-
-
-def write(model: ModelProto, name: str, value: float) -> None:
-    old = tensor(model, name)
-    old.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(old), value), name))
+from ..conftest import MakeEngine, rewrite, tensor
 
 
 def mix(model: ModelProto) -> None:
@@ -30,7 +21,7 @@ def mix(model: ModelProto) -> None:
 
 
 def lose_step(model: ModelProto) -> None:
-    step = tensor(model, "relu0_step")
+    step = tensor(model.graph, "relu0_step")
     model.graph.initializer.remove(step)
     model.graph.node.insert(0, helper.make_node("Constant", [], [step.name], value=step))
 
@@ -38,7 +29,7 @@ def lose_step(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda model: write(model, "image", 1e5), "image has a value that is too large"),
+        (lambda model: rewrite(model.graph, "image", lambda v: v + 1e5), "image has a value that is too large"),
         (lambda model: model.opset_import[0].CopyFrom(helper.make_opsetid("", 18)), "QuantizeLinear"),
         (mix, "mixer"),
         (lose_step, "relu0_q has a step that is no constant"),
@@ -56,12 +47,12 @@ def test_what_cannot_have_float16_is_named(
 def test_steps_that_float16_cannot_hold_are_made_larger(make_engine: MakeEngine) -> None:
     """And the weights' codes rounded anew: the same weight, to half a step. The form is an engine, and its own form."""
     model = onnx.load(make_engine(precision="int8"))
-    codes = numpy_helper.to_array(tensor(model, "weight0_q")).astype(float)
-    write(model, "weight0_step", 2**-16)
+    codes = numpy_helper.to_array(tensor(model.graph, "weight0_q")).astype(float)
+    rewrite(model.graph, "weight0_step", lambda _: np.array(2**-16))
     made = half_around_int8(model.SerializeToString())
-    proto = onnx.load_model_from_string(made)
-    step = numpy_helper.to_array(tensor(proto, "weight0_step"))
+    graph = onnx.load_model_from_string(made).graph
+    step, rounded = (numpy_helper.to_array(tensor(graph, name)) for name in ("weight0_step", "weight0_q"))
     assert (step.dtype, step.item()) == (np.float16, 2**-14)
-    np.testing.assert_array_equal(numpy_helper.to_array(tensor(proto, "weight0_q")), np.rint(codes / 4))
+    np.testing.assert_array_equal(rounded, np.rint(codes / 4))
     assert engine.read(made, "made", channels=3).precision == "int8"
     assert half_around_int8(made) is made

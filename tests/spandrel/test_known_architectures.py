@@ -28,26 +28,18 @@ DEMANDED: dict[str, dict[str, Any]] = {
     | {"last_norm": "Spectral"},
     "MMRealSR": {"num_in_ch": 3, "num_out_ch": 3, "num_block": 2},
     "NAFNet": {"enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]},
-    "SAFMN": {"dim": 36},
-    "SAFMNBCIE": {"dim": 36},
     "SPAN": {"num_in_ch": 3, "num_out_ch": 3},
-    "SRFormer": {"window_size": 8},
-    "Swin2SR": {"window_size": 8},
-    "SwinIR": {"window_size": 8},
+    **{name: {"dim": 36} for name in ("SAFMN", "SAFMNBCIE")},
+    **{name: {"window_size": 8} for name in ("SRFormer", "Swin2SR", "SwinIR")},
 }
 # Forms beside the default one, of those which have keys in common with AetherNet: conv_first, layers, conv_last.
+TWICE: list[dict[str, Any]] = [{"upsampler": f"pixelshuffle{kind}", "upscale": 2} for kind in ("", "direct")]
+THREE = {"upsampler": "pixelshuffle", "upscale": 4, "resi_connection": "3conv"}
 FORMS: dict[str, list[dict[str, Any]]] = {
-    **{
-        name: [
-            {"upsampler": "pixelshuffle", "upscale": 2},
-            {"upsampler": "pixelshuffle", "upscale": 4, "resi_connection": "3conv"},
-            {"upsampler": "pixelshuffledirect", "upscale": 2},
-        ]
-        for name in ("SwinIR", "Swin2SR", "SRFormer", "ATD")
-    },
-    "GRL": [{"upsampler": "pixelshuffle", "upscale": 2}, {"upsampler": "pixelshuffledirect", "upscale": 2}],
+    **{name: [*TWICE, THREE] for name in ("SwinIR", "Swin2SR", "SRFormer", "ATD")},
+    "GRL": TWICE,
+    "DAT": TWICE,
     "HAT": [{"upsampler": "pixelshuffle", "upscale": 2}, {"upsampler": "pixelshuffle", "resi_connection": "identity"}],
-    "DAT": [{"upsampler": "pixelshuffle", "upscale": 2}, {"upsampler": "pixelshuffledirect", "upscale": 2}],
     "DRCT": [{"upsampler": "pixelshuffle", "upscale": 4}],
     "RGT": [{"upscale": 2}, {"resi_connection": "3conv"}],
     "CRAFT": [{"upscale": 2}, {"resi_connection": "identity"}],

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,13 @@ def clip_of(frames: Sequence[Any] | np.ndarray, format: int, **props: Any) -> vs
     return clip.std.SetFrameProps(**props) if props else clip
 
 
-def noise_clip(format: int, width: int, height: int, length: int = 1, seed: int = 0, **props: Any) -> vs.VideoNode:
+def flat(format: int, color: Any = None, width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
+    """Two frames of a colour: black, where none is given."""
+    clip = core.std.BlankClip(format=format, color=color, width=width, height=height, length=2, keep=True)
+    return clip.std.SetFrameProps(**props) if props else clip
+
+
+def noise(format: int, width: int, height: int, length: int = 1, seed: int = 0, **props: Any) -> vs.VideoNode:
     """Random samples, all over the format's values."""
     random = np.random.default_rng(seed)
     blank = core.std.BlankClip(format=format, width=width, height=height, length=1)
@@ -59,16 +65,6 @@ def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, in a folder which holds nothing of ours."""
     command = [sys.executable, "-c", f"import sys\nimport vapoursynth as vs\n{script}", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd="/")
-
-
-@pytest.fixture(scope="session")
-def planes() -> Callable[..., list[np.ndarray]]:
-    return read_planes
-
-
-@pytest.fixture(scope="session")
-def noise() -> Callable[..., vs.VideoNode]:
-    return noise_clip
 
 
 @pytest.fixture

@@ -9,28 +9,16 @@ import vapoursynth as vs
 
 import vsaether
 
-from .conftest import assert_same, clip_of, read_planes
-from .conftest import noise_clip as noise
+from .conftest import assert_same, clip_of, flat, noise, read_planes
 
 core = vs.core
 
-FORMATS = [
-    vs.GRAY8, vs.GRAY9, vs.GRAY10, vs.GRAY12, vs.GRAY14, vs.GRAY16, vs.GRAYH, vs.GRAYS,
-    vs.YUV410P8, vs.YUV411P8, vs.YUV440P8, vs.YUV420P8, vs.YUV422P8, vs.YUV444P8,
-    vs.YUV420P9, vs.YUV420P10, vs.YUV422P10, vs.YUV444P10, vs.YUV420P12, vs.YUV444P14, vs.YUV420P16, vs.YUV444P16,
-    vs.YUV420PH, vs.YUV444PH, vs.YUV420PS, vs.YUV444PS,
-    vs.RGB24, vs.RGB27, vs.RGB30, vs.RGB36, vs.RGB42, vs.RGB48, vs.RGBH, vs.RGBS,
-]  # fmt: skip
+FORMATS = [each for each in vs.PresetVideoFormat if each.name not in ("NONE", "GRAY32")]
 
 
 def tags(clip: vs.VideoNode, number: int = 0) -> dict[str, Any]:
     with clip.get_frame(number) as frame:
         return dict(frame.props)
-
-
-def flat(format: int, color: Sequence[float], width: int = 64, height: int = 64, **props: int) -> vs.VideoNode:
-    clip = core.std.BlankClip(format=format, color=color, width=width, height=height, length=2, keep=True)
-    return clip.std.SetFrameProps(**props) if props else clip
 
 
 def assert_flat(clip: vs.VideoNode, colour: Sequence[float], limit: float = 0) -> None:

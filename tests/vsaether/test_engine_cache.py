@@ -1,13 +1,13 @@
 """The cache of built engines: what is kept, what is refused, and what processes do to each other."""
 
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,16 +15,15 @@ import vsaether
 from vsaether.cli import main
 from vsaether.engine_cache import EngineCache, digest
 
+from ..conftest import full_disk
+
 KEY = {"engine": "toy", "onnx": "1234", "driver": "580.1", "gpu": "a card"}
+never = Mock(side_effect=AssertionError("it was built again"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-def never() -> bytes:
-    raise AssertionError("it was built again")
 
 
 def names(folder: Path) -> set[str]:
@@ -48,12 +47,10 @@ def test_it_is_built_once_for_each_key_and_closed_to_others(folder: Path) -> Non
     "damage", [b"Engine", b"engi", b"", None, lambda _: "not JSON", lambda text: text.replace('"toy"', '"another"')]
 )
 def test_what_was_not_written_is_built_again(folder: Path, damage: Any) -> None:
-    """An engine that was altered, cut or emptied; a side-car that is missing, damaged, or another engine's. What a kill
-    between the writes leaves goes, and other entries stay.
-    """
+    """An engine that was altered, cut or emptied; a side-car that is missing, damaged, or another engine's."""
     cache = EngineCache(folder)
     path, other = cache.get(KEY, lambda: b"engine"), cache.get({"engine": "other"}, lambda: b"kept")
-    (folder / f"{digest(KEY)}.tmpabc").write_bytes(b"half")
+    (folder / f"{digest(KEY)}.tmpabc").write_bytes(b"half")  # as a kill between the writes leaves it
     sidecar = path.with_suffix(".json")
     if damage is None:
         sidecar.unlink()
@@ -129,16 +126,8 @@ def test_the_least_recently_used_go_first(folder: Path) -> None:
 
 
 def test_a_full_disk_is_said(folder: Path) -> None:
-    """A limit on the size of files stands for it: the write itself fails half-way."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        with pytest.raises(vsaether.CacheError, match=r"cannot be written.*vsaether cache clear"):
-            EngineCache(folder).get(KEY, lambda: bytes(100_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with full_disk(), pytest.raises(vsaether.CacheError, match=r"cannot be written.*vsaether cache clear"):
+        EngineCache(folder).get(KEY, lambda: bytes(100_000))
     assert names(folder) == set()
 
 

@@ -60,7 +60,7 @@ def test_presets_are_found_by_name_and_refused_where_damaged_or_exchanged(
         engines.resolve("toy_2x_int8")
 
 
-def test_released_engines_keep_flat_pictures_flat(presets_dir: Path) -> None:
+def test_released_engines_keep_flat_pictures_flat() -> None:
     """Black, white, the pure colours, gray, and all that are of dark, half and bright."""
     colours = [c for c in itertools.product((0.0, 0.5, 1.0), repeat=3) if 0.5 not in c or len(set(c)) != 2]
     clip = clip_of([[np.full((32, 40), value) for value in colour] for colour in colours], vs.RGBS)

@@ -8,8 +8,7 @@ import vapoursynth as vs
 
 import vsaether
 
-from .conftest import assert_same, clip_of, read_planes
-from .conftest import noise_clip as noise
+from .conftest import assert_same, clip_of, noise, read_planes
 
 core = vs.core
 

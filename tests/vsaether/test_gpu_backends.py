@@ -1,8 +1,5 @@
 """Backends for GPUs: ncnn on whatever Vulkan device there is (Mesa's lavapipe is one), the others' answers without."""
 
-# pyright: reportAttributeAccessIssue=false
-# (VapourSynth plugins are found at run time.)
-
 import json
 import os
 import subprocess
@@ -21,7 +18,7 @@ import vsaether
 from vsaether import backends, engines, system
 from vsaether.backends import half, ncnn, trial, trt
 
-from .conftest import clip_of
+from .conftest import assert_same, clip_of, noise, read_planes
 
 core: Any = vs.core
 NO_VULKAN = backends.Ncnn.unusable()
@@ -32,11 +29,11 @@ needs_vulkan = pytest.mark.skipif(
 
 @needs_vulkan
 @pytest.mark.parametrize("engine", ["tiny_2x_fp32", "tiny_2x_fp16", "small_2x_fp16"])
-def test_ncnn_computes_what_the_engine_says(engine: str, noise: Any, planes: Any) -> None:
+def test_ncnn_computes_what_the_engine_says(engine: str) -> None:
     """Through the filter, against ONNX Runtime in float32, on a smooth picture: fp16 within 1/255, fp32 far closer."""
     clip = noise(vs.RGBS, 12, 10).resize.Bicubic(24, 20)
-    got = np.stack(planes(vsaether.upscale(clip, engine, backend="ncnn", num_streams=1)))
-    expected = np.stack(planes(vsaether.upscale(clip, engine.replace("fp16", "fp32"), backend="ort")))
+    got = np.stack(read_planes(vsaether.upscale(clip, engine, backend="ncnn", num_streams=1)))
+    expected = np.stack(read_planes(vsaether.upscale(clip, engine.replace("fp16", "fp32"), backend="ort")))
     error = abs(got - expected).max()
     assert got.shape == expected.shape == (3, 40, 48)
     assert error < (1e-5 if engine.endswith("fp32") else 1 / 255)
@@ -44,15 +41,14 @@ def test_ncnn_computes_what_the_engine_says(engine: str, noise: Any, planes: Any
 
 
 @needs_vulkan
-def test_ncnn_with_half_frames_gives_the_same_bytes(noise: Any, planes: Any) -> None:
+def test_ncnn_with_half_frames_gives_the_same_bytes() -> None:
     """Frames of an fp16 engine go there and back in half precision; with float32 ones the plugin rounds alike."""
     clip, engine = noise(vs.RGBS, 32, 24), engines.resolve("tiny_2x_fp16")
     ours = backends.Ncnn(num_streams=1).load(clip, engine)
     theirs = core.ncnn.Model(clip, network_path=ncnn.in_float32(engine.model), path_is_serialization=True, fp16=True)
     assert (ours.format.id, theirs.format.id) == (vs.RGBH, vs.RGBS)
     for options in ({"format": vs.RGBS}, {"format": vs.YUV420P10, "matrix": 1, "dither_type": "ordered"}):
-        for first, second in zip(*(planes(each.resize.Bicubic(**options)) for each in (ours, theirs)), strict=True):
-            np.testing.assert_array_equal(first, second)
+        assert_same(ours.resize.Bicubic(**options), theirs.resize.Bicubic(**options))
 
 
 LIMITED = """
@@ -68,9 +64,7 @@ print(max(abs(np.array(a) - np.array(b)).max() for a, b in zip(got, expected)) <
 
 @needs_vulkan
 def test_a_full_card_means_smaller_tiles(make_engine: Any, tmp_path: Path) -> None:
-    """A Vulkan layer lets the device have 50 MiB. Over it ncnn's plugin gives another picture, of 15 dB, or ends the
-    process: never this one.
-    """
+    """A Vulkan layer gives the device 50 MiB, over which ncnn's plugin makes another picture or ends the process."""
     source = Path(__file__).with_name("vulkan_limit.c")
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", tmp_path / "layer.so"], check=True)
     layer = {"name": "VK_LAYER_LIMIT", "type": "GLOBAL", "library_path": str(tmp_path / "layer.so")}
@@ -118,9 +112,7 @@ def test_a_trial_runs_in_python_also_from_a_player(monkeypatch: pytest.MonkeyPat
 
 
 @needs_vulkan
-def test_ncnn_is_told_apart_from_a_card(
-    monkeypatch: pytest.MonkeyPatch, noise: Any, toy_engine: str, make_engine: Any
-) -> None:
+def test_ncnn_is_told_apart_from_a_card(monkeypatch: pytest.MonkeyPatch, toy_engine: str, make_engine: Any) -> None:
     """On a Vulkan device that is the processor "auto" goes on; on a card it does not; without fp16 it is said."""
     with pytest.raises(vsaether.BackendError, match="device 7"):
         vsaether.upscale(noise(vs.RGBS, 16, 16), toy_engine, backend="ncnn", device_id=7)
@@ -135,11 +127,9 @@ def test_ncnn_is_told_apart_from_a_card(
 
 
 class HalfOnCPU(backends.OrtCUDA):
-    """ort_cuda without a card: the same files and frames, on the plugin's CPU, of at most so many pixels; `widened`:
-    half-precision frames as float32.
-    """
+    """ort_cuda without a card: the same files and frames, on the plugin's CPU, of at most so many pixels."""
 
-    most, widened = 1 << 30, False
+    most = 1 << 30
 
     @classmethod
     def unusable(cls) -> str | None:
@@ -153,33 +143,32 @@ class HalfOnCPU(backends.OrtCUDA):
                 raise vs.Error("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1")
             return f
 
-        result = result.std.ModifyFrame(result, frame)
-        return half.as_float(result) if self.widened else result
+        return result.std.ModifyFrame(result, frame)
+
+
+class Widened(HalfOnCPU):
+    """The same with half-precision frames as float32."""
+
+    def load(self, clip: vs.VideoNode, model: bytes) -> vs.VideoNode:
+        return half.as_float(super().load(clip, model))
 
 
 @pytest.mark.parametrize("format", [vs.YUV420P8, vs.YUV444P16, vs.RGB30, vs.RGBS, vs.RGBH, vs.GRAY8])
-def test_half_frames_make_every_format(
-    format: int, noise: Any, make_engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_frames_make_every_format(format: int, make_engine: Any) -> None:
     """Also of fields and alpha and through the resampler: what comes back in half is only wider later, not other."""
     clip = noise(format, 24, 32, _FieldBased=2).std.ClipToProp(noise(vs.GRAY8, 24, 32, seed=1), "_Alpha")
+    engine = make_engine(precision="fp16")
     for height in (None, 112):
-        frames: list[Any] = []
-        alphas, props = [], []
-        for widened in (False, True):
-            monkeypatch.setattr(HalfOnCPU, "widened", widened)
-            up = vsaether.upscale(clip, make_engine(precision="fp16"), backend=HalfOnCPU(), height=height)
-            frames.append(up.get_frame(0))
-            props.append(dict(frames[-1].props))
-            alphas.append(props[-1].pop("_Alpha"))
-        assert frames[0].format.id == format
-        assert props[0] == props[1]
-        for first, second in (*zip(*frames, strict=True), *zip(*alphas, strict=True)):
-            np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+        ours, wide = (vsaether.upscale(clip, engine, backend=b(), height=height) for b in (HalfOnCPU, Widened))
+        assert ours.format.id == format
+        assert_same(ours, wide)
+        assert_same(ours.std.PropToClip("_Alpha"), wide.std.PropToClip("_Alpha"))
+        first, second = (dict(each.std.RemoveFrameProps("_Alpha").get_frame(0).props) for each in (ours, wide))
+        assert first == second
 
 
 @pytest.mark.parametrize("preset", ["tiny_2x", "toy"])
-def test_the_cast_outside_is_the_cast_inside(preset: str, noise: Any, planes: Any, make_engine: Any) -> None:
+def test_the_cast_outside_is_the_cast_inside(preset: str, make_engine: Any) -> None:
     """VapourSynth rounds to float16 as ONNX does, in every value there is, so an engine without casts is the same."""
     model = engines.resolve(make_engine(precision="fp16") if preset == "toy" else f"{preset}_fp16").model
     without = half.half_ends(model)
@@ -191,9 +180,9 @@ def test_the_cast_outside_is_the_cast_inside(preset: str, noise: Any, planes: An
     )
     np.testing.assert_array_equal(np.asarray(inside), np.asarray(outside).astype(np.float32))
     clip = noise(vs.RGBS, 256, 256).std.Expr("x 13 * 10 - exp")
-    np.testing.assert_array_equal(planes(half.as_half(clip)), np.float16(planes(clip)).astype(np.float64))
+    np.testing.assert_array_equal(read_planes(half.as_half(clip)), np.asarray(read_planes(clip), np.float16))
     every = np.arange(31 << 10, dtype=np.uint16).view(np.float16).reshape(124, 256)  # from 0 to the largest
-    assert all((plane == every).all() for plane in planes(half.as_float(clip_of([[every] * 3], vs.RGBH))))
+    assert all((plane == every).all() for plane in read_planes(half.as_float(clip_of([[every] * 3], vs.RGBH))))
 
 
 @pytest.mark.parametrize("preset", ["tiny_2x", "small_2x", "small_2x_video"])
@@ -218,12 +207,12 @@ def test_float16_around_int8(preset: str) -> None:
     assert np.mean((ours - floats) ** 2) < 1.1 * np.mean((theirs - floats) ** 2)
 
 
-def test_what_only_a_frame_tells_is_known_at_the_start(noise: Any, planes: Any, toy_engine: str) -> None:
+def test_what_only_a_frame_tells_is_known_at_the_start(toy_engine: str) -> None:
     """A card whose memory does not suffice at the first frame: smaller tiles, the same picture; or a typed error."""
     clip = noise(vs.RGBS, 128, 96)
     small, none = (type("Small", (HalfOnCPU,), {"most": pixels}) for pixels in (64 * 96, 16))
     got = vsaether.upscale(clip, toy_engine, backend=small())
-    np.testing.assert_allclose(planes(got), planes(vsaether.upscale(clip, toy_engine, backend="ort")), atol=1e-6)
+    assert_same(got, vsaether.upscale(clip, toy_engine, backend="ort"), limit=1e-6)
     with pytest.raises(vsaether.BackendError, match=r"(?s)ort_cuda cannot run the engine .*Failed to allocate memory"):
         vsaether.upscale(clip, toy_engine, backend=none())
 
@@ -236,17 +225,14 @@ def test_what_a_backend_lacks_is_said_in_one_line(
     refusal = backend.refusal(engines.resolve(make_engine(precision="int8")))
     assert f"_fp16 with {backend.name}" in (refusal or "")
     assert backend.refusal(engines.resolve(make_engine(precision="fp32"))) is None
-    with monkeypatch.context() as patch:
-        patch.setattr(vs, "core", type("Bare", (), {})())
-        reason = backend.unusable() or ""
+    monkeypatch.setattr(vs, "core", type("Bare", (), {})())
+    reason = backend.unusable() or ""
     assert "pip install vapoursynth-mlrt" in reason and "\n" not in reason
 
 
 @pytest.mark.parametrize("backend", [backends.OrtCUDA, backends.TensorRTRTX])
-def test_without_a_card_it_is_not_taken(backend: Any, noise: Any, toy_engine: str) -> None:
-    """The plugins load, and ort names CUDA: only a model, or a question about the device, tells that nothing can run.
-    Of TensorRT nothing is built then.
-    """
+def test_without_a_card_it_is_not_taken(backend: Any, toy_engine: str) -> None:
+    """The plugins load, and ort names CUDA: only a model, or a question about the device, tells. Nothing is built."""
     reason = backend.unusable()
     if reason is None or "not loaded" in reason:
         pytest.skip(f"a card is here, or no {backend.name} plugin: what it says without a card was NOT tested")
@@ -257,11 +243,11 @@ def test_without_a_card_it_is_not_taken(backend: Any, noise: Any, toy_engine: st
     assert not isinstance(backends.create("auto", engines.resolve(toy_engine)), backend)
 
 
-def test_a_backend_of_ones_own(noise: Any, planes: Any, toy_engine: str) -> None:
+def test_a_backend_of_ones_own(toy_engine: str) -> None:
     """An object with its options does what its name does; its own options hold."""
     clip = noise(vs.RGBS, 24, 16)
     named, own = (vsaether.upscale(clip, toy_engine, backend=b) for b in ("ov", backends.OpenVINO(num_streams=1)))
-    np.testing.assert_array_equal(planes(named), planes(own))
+    assert_same(named, own)
     with pytest.raises(vsaether.ArgumentError, match="device is 'TPU'"):
         backends.OpenVINO(device="TPU")
     with pytest.raises(vsaether.BackendError, match="OpenVINO finds no NPU; it finds CPU"):

@@ -1,7 +1,5 @@
 """Frames are handed to encoders without a copy, where that is safe: the samples are those of VapourSynth's frame."""
 
-# pyright: reportAttributeAccessIssue=false
-
 import io
 from fractions import Fraction
 
@@ -16,7 +14,7 @@ from vsaether.media.info import VideoInfo
 from vsaether.media.lent import lent
 from vsaether.sizing import Sizing
 
-from .conftest import noise_clip as noise
+from .conftest import noise
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gray16le", "gbrp12le", "gbrp"])

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 import pytest
 import vapoursynth as vs
 from onnx.reference import ReferenceEvaluator
@@ -22,13 +21,12 @@ from benchmarks.native import random_blob
 from vsaether import backends, engines, native_graph, native_model
 from vsaether.backends import native as native_backend
 
-from .conftest import assert_same, clip_of, read_planes
-from .conftest import noise_clip as noise
+from ..conftest import rewrite
+from .conftest import assert_same, clip_of, noise, read_planes
 
 core = vs.core
 
 SOURCES = Path(__file__).parents[2] / "vsaether" / "native"
-DRIVER = Path(__file__).with_name("native_forms.cpp")
 FORMS = core.aether.Forms().split(",")
 
 # gated, channels, hidden, kernel, depth, scale, border
@@ -107,7 +105,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as threads:
         objects = list(threads.map(compiled, jobs))
     program = tmp_path / "forms"
-    subprocess.run([*base, DRIVER, *objects, "-o", program], check=True)
+    subprocess.run([*base, Path(__file__).with_name("native_forms.cpp"), *objects, "-o", program], check=True)
     shapes = (1, 48, 48, 7, 1, 3, 3), (1, 32, 48, 5, 2, 2, 1), (0, 48, 0, 3, 2, 2, 2)
     blobs = [tmp_path / f"blob{number}" for number in range(len(shapes))]
     for blob, shape in zip(blobs, shapes, strict=True):
@@ -165,7 +163,7 @@ def test_the_convolutions_at_the_end_are_folded_to_the_edge(border: int) -> None
     # PSNR in dB: values next to the half between two codes may fall to either side, and small_2x has 16 blocks of them
     [("tiny_2x", 60), ("tiny_2x_video", 60), ("small_2x", 54), ("small_2x_video", 54)],
 )
-def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_dir: Path) -> None:
+def test_presets_agree_with_the_onnx_reference(name: str, least: float) -> None:
     engine = engines.resolve(f"{name}_int8")
     image = smooth_noise(19, 14)
     clip = clip_of([list(image)], vs.RGBS)
@@ -175,7 +173,7 @@ def test_presets_agree_with_the_onnx_reference(name: str, least: float, presets_
     assert -10 * np.log10(error) > least
 
 
-def test_a_block_that_adds_its_bias_alone_is_left_out(presets_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_adds_its_bias_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     network = native_graph.recognise(engines.resolve("small_2x_int8").model)
     body = network.body
     assert isinstance(body, native_model.Gated)
@@ -184,9 +182,8 @@ def test_a_block_that_adds_its_bias_alone_is_left_out(presets_dir: Path, monkeyp
         blocks = list(body.blocks[5:8])
         fc2 = dataclasses.replace(blocks[closed].fc2, bias=blocks[closed].fc2.bias * np.float32(bias))
         blocks[closed] = dataclasses.replace(blocks[closed], product=1e-9, fc2=fc2)
-        return native_model.pack(
-            dataclasses.replace(network, body=dataclasses.replace(body, blocks=tuple(blocks)))
-        ).data
+        changed = dataclasses.replace(body, blocks=tuple(blocks))
+        return native_model.pack(dataclasses.replace(network, body=changed)).data
 
     clip = clip_of([list(smooth_noise(19, 14))], vs.RGBS)
     without, biased = packed(1), packed(1, bias=2)
@@ -205,7 +202,7 @@ def smooth_noise(width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(0.7 * smooth + 0.3 * random[:, 2:-2, 2:-2], np.float32)
 
 
-def test_auto_prefers_native_for_what_it_knows(toy_engine: str, presets_dir: Path) -> None:
+def test_auto_prefers_native_for_what_it_knows(toy_engine: str) -> None:
     if FORMS == ["plain"]:
         pytest.skip("this processor has no AVX2")
     for name in ("small_2x", "tiny_2x_video"):
@@ -227,7 +224,7 @@ def test_a_plugin_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, to
         backends.create("native", engines.resolve("tiny_2x_int8"))
 
 
-def test_tiles_change_nothing(presets_dir: Path) -> None:
+def test_tiles_change_nothing() -> None:
     clip = noise(vs.RGB24, 150, 84)
     whole = vsaether.upscale(clip, "tiny_2x_int8", backend="native")
     for tile in (64, (150, 40)):
@@ -284,11 +281,6 @@ def node(graph: onnx.GraphProto, op: str, number: int = 0) -> onnx.NodeProto:
     return [n for n in graph.node if n.op_type == op][number]
 
 
-def tensor(graph: onnx.GraphProto, end: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    found = next(t for t in graph.initializer if t.name.endswith(end))
-    found.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(found)), found.name))
-
-
 def attribute(graph: onnx.GraphProto, op: str, name: str, value: Any, number: int = 0) -> None:
     found = next(a for a in node(graph, op, number).attribute if a.name == name)
     found.CopyFrom(onnx.helper.make_attribute(name, value))
@@ -303,9 +295,9 @@ CHANGES: dict[str, Callable[[onnx.GraphProto], object]] = {
     "activation": lambda g: setattr(node(g, "Relu"), "op_type", "Abs"),
     "sum": lambda g: setattr(node(g, "Add", -2), "op_type", "Mul"),
     "mean": lambda g: setattr(node(g, "Sub"), "op_type", "Add"),
-    "zero point": lambda g: tensor(g, "zero_point", lambda v: v + np.int8(1)),
-    "weight": lambda g: tensor(g, "weight_int8", lambda v: v[:, :, :, :2]),
-    "bias": lambda g: tensor(g, ".bias", lambda v: v[:-1]),
+    "zero point": lambda g: rewrite(g, "zero_point", lambda v: v + 1),
+    "weight": lambda g: rewrite(g, "weight_int8", lambda v: v[:, :, :, :2]),
+    "bias": lambda g: rewrite(g, ".bias", lambda v: v[:-1]),
     "more nodes": lambda g: g.node.append(onnx.helper.make_node("Relu", ["input"], ["more"])),
     "another order of the picture's planes": lambda g: node(g, "Concat").input.reverse(),
 }
@@ -314,7 +306,7 @@ CHANGES: dict[str, Callable[[onnx.GraphProto], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["small_2x", "tiny_2x"])
-def test_another_graph_is_refused(name: str, change: str, presets_dir: Path) -> None:
+def test_another_graph_is_refused(name: str, change: str) -> None:
     engine = engines.resolve(f"{name}_int8")
     assert backends.Native.refusal(engine) is None
     model = onnx.load_model_from_string(engine.model)

@@ -13,8 +13,7 @@ import vapoursynth as vs
 
 import vsaether
 
-from .conftest import assert_same, python
-from .conftest import noise_clip as noise
+from .conftest import assert_same, noise, python
 
 core = vs.core
 

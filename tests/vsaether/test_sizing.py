@@ -11,8 +11,7 @@ import vsaether
 from vsaether.errors import ArgumentError
 from vsaether.sizing import Sizing
 
-from .conftest import clip_of, read_planes
-from .conftest import noise_clip as noise
+from .conftest import clip_of, noise, read_planes
 
 core = vs.core
 

@@ -1,7 +1,5 @@
-"""TensorRT: engines really built where a builder is installed (no GPU needed), and the backend around them.
-
-No card is needed, and none runs an engine here: the plugin is a stand-in with the real one's signature and answers,
-which computes with ONNX Runtime what the engine file names.
+"""TensorRT: engines really built where a builder is installed, and the backend around them. No card is needed: the
+plugin is a stand-in with the real one's signature and answers, which computes with ONNX Runtime what the file names.
 """
 
 import dataclasses
@@ -12,7 +10,6 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
-import numpy as np
 import onnx
 import pytest
 import vapoursynth as vs
@@ -24,8 +21,11 @@ from vsaether.backends import builder, half, trt
 from vsaether.backends.builder import BuildOptions
 from vsaether.engine_cache import EngineCache
 
+from .conftest import assert_same, noise
+
 core: Any = vs.core
-RTX: Any = builder.find_library(backends.TensorRTRTX.modules)
+Backend = backends.TensorRTRTX
+RTX: Any = builder.find_library(Backend.modules)
 needs_builder = pytest.mark.skipif(RTX is None, reason="TensorRT did NOT build: tensorrt_rtx is not installed")
 SIGNATURE = (
     "clips:vnode[];engine_path:data;overlap:int[]:opt;tilesize:int[]:opt;device_id:int:opt;use_cuda_graph:int:opt;"
@@ -62,16 +62,6 @@ class Plugin:
         return {"tensorrt_version": b"10701", "cuda_runtime_version": b"13040"}
 
 
-class Backend(backends.TensorRTRTX):
-    """The backend with the stand-in for its plugin."""
-
-    stand_in: Any = None
-
-    @classmethod
-    def plugin(cls) -> Any:
-        return cls.stand_in
-
-
 @pytest.fixture
 def toy(make_engine: Any) -> engines.Engine:
     return engines.resolve(make_engine(precision="fp16"))
@@ -79,8 +69,9 @@ def toy(make_engine: Any) -> engines.Engine:
 
 @pytest.fixture
 def plugin(toy: engines.Engine, monkeypatch: pytest.MonkeyPatch) -> Plugin:
-    monkeypatch.setattr(Backend, "stand_in", Plugin(trt.to_build(toy)))
-    return Backend.stand_in
+    stand_in = Plugin(trt.to_build(toy))
+    monkeypatch.setattr(Backend, "plugin", lambda *_: stand_in)
+    return stand_in
 
 
 @pytest.fixture
@@ -91,13 +82,13 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 
 @pytest.fixture
-def same_as_cpu(toy: engines.Engine, noise: Any, planes: Any) -> Any:
+def same_as_cpu(toy: engines.Engine) -> Any:
     """Upscale noise of a size, and compare it with the CPU's."""
 
     def check(backend: Backend, width: int, height: int, **arguments: Any) -> None:
         clip = noise(vs.RGBS, width, height)
-        got = planes(vsaether.upscale(clip, toy.path, backend=backend, **arguments))
-        np.testing.assert_allclose(got, planes(vsaether.upscale(clip, toy.path, backend="ort")), atol=1e-3)
+        result = vsaether.upscale(clip, toy.path, backend=backend, **arguments)
+        assert_same(result, vsaether.upscale(clip, toy.path, backend="ort"), limit=1e-3)
 
     return check
 
@@ -109,9 +100,7 @@ def same_as_cpu(toy: engines.Engine, noise: Any, planes: Any) -> Any:
     [("tiny_2x_fp32", False), ("tiny_2x_fp16", True), ("tiny_2x_int8", True), ("small_2x_fp16", False)],
 )
 def test_released_engines_build(file: str, dynamic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the file's types, float16 at both ends but for fp32; with the public release's dynamic shapes too. A batch of
-    one is fixed, as not all plugins take an open one, and height and width never are.
-    """
+    """In the file's types, float16 at both ends but for fp32; with the public release's dynamic shapes too."""
     shapes = []
 
     class Builder(RTX.Builder):
@@ -123,7 +112,7 @@ def test_released_engines_build(file: str, dynamic: bool, tmp_path: Path, monkey
     options = BuildOptions(*builder.RELEASE) if dynamic else builder.static(64, 48)
     plan = builder.build(RTX, trt.to_build(engines.resolve(file)), options, log_file=tmp_path / "log")
     assert len(plan) > 100_000
-    assert shapes == [(-1 if dynamic else 1, 3, -1, -1)]
+    assert shapes == [(-1 if dynamic else 1, 3, -1, -1)]  # not all plugins take an open batch
     said = (tmp_path / "log").read_text()
     first = next(line for line in said.splitlines() if "Name: input, Dimensions: " in line)
     ends = first.partition("Name: input")[2].partition("}")[0]
@@ -190,9 +179,7 @@ def test_the_command_for_nvidias_own_tool() -> None:
 def test_an_engine_is_built_checked_and_kept(
     toy: engines.Engine, plugin: Plugin, builds: Mock, same_as_cpu: Any, tmp_path: Path
 ) -> None:
-    """One of a wrong picture is not, and the next precision is named. Then one build for each size and for all tiles,
-    with the CPU's picture; streams and graphs need none.
-    """
+    """One of a wrong picture is not. One is built for each size and for all tiles; streams and graphs need none."""
     backend = Backend(cache=tmp_path, num_streams=3)
     plugin.wrong = True
     with pytest.raises(vsaether.BackendError, match=r"toy_2x_fp16 .* another picture than the CPU .* take toy_2x_fp32"):
@@ -278,9 +265,7 @@ def test_states_of_a_machine(backend: Any, plugin: Plugin, monkeypatch: pytest.M
 
 
 def test_int8_is_refused_where_it_cannot_be_and_told_apart(make_engine: Any) -> None:
-    """A zero point that is not int8 would be read as if it were, and a step has to be known to have float16 around it.
-    That it has, and where it is slow, is said.
-    """
+    """A zero point that is not int8 would be read as if it were. Float16 around int8, and slow int8, are said."""
     good = engines.resolve(make_engine(precision="int8"))
     assert backends.TensorRT.refusal(good) is None
     proto = onnx.load_model_from_string(good.model)

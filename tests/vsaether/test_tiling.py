@@ -10,8 +10,7 @@ import vapoursynth as vs
 import vsaether
 from vsaether import system, tiling
 
-from .conftest import assert_same, read_planes
-from .conftest import noise_clip as noise
+from .conftest import assert_same, noise, read_planes
 
 
 @pytest.mark.parametrize(
