@@ -190,11 +190,13 @@ def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, Any],
 
 @pytest.mark.parametrize(("name", "options"), [("aether_tiny", {}), ("aether_small", {}), ("aether_small", WINDOW)])
 def test_deploy_loads_fused_checkpoints(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
     model: Any = randomise(FACTORIES[name](2, **options))
     if "deployed_kernel" in options:
         model.anneal(0.0)
     deployed = loaded(FACTORIES[name](2, **options, deploy=True), arch.fuse(model).state_dict())
-    assert torch.allclose(validate(deployed), model.eval()(X), atol=1e-4)
+    expected = model.eval()(X)
+    assert torch.allclose(validate(deployed), expected, atol=1e-4 * float(expected.abs().max()))
     validate(deployed)
     AveragedModel(deployed)
 
